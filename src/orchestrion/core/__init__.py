@@ -1,0 +1,1 @@
+"""Settings, errors, events, ids: what every room may use."""
