@@ -1,25 +1,25 @@
 """Every error Orchestrion raises, in one tree.
 
-    OrchestrionError                 for users: one sentence, a remedy, a code, an HTTP status, an exit code
-    ├── ConfigError                  a setting is unknown, malformed or missing
-    ├── InvalidInput                 the request can't be carried out as it stands
-    │   └── UnsafePath               a path that leaves its workspace
-    ├── TooLarge                     an upload or a value over its limit
-    ├── NotFound                     no such session, run, file
-    ├── Conflict                     not in the state that the request needs
-    ├── Unauthorized                 no key, or not this key's
-    ├── ModelError                   the model's provider said no (401, 400, …)
-    │   └── ModelUnavailable         it did not answer after retries (429, 5xx, overload, network)
-    ├── SandboxError                 a sandbox could not do what was asked
-    │   ├── SandboxUnavailable       no sandbox can be made here; the remedy says how to change that
-    │   └── SandboxGone              it died or was killed; not the same as a command that failed
-    ├── FetchRefused                 a URL that may not be fetched, and why
-    ├── FetchFailed                  a URL that could not be fetched
-    └── StoreError                   the store could not keep what it was given
+OrchestrionError                 for users: one sentence, a remedy, a code, an HTTP status, an exit code
+├── ConfigError                  a setting is unknown, malformed or missing
+├── InvalidInput                 the request can't be carried out as it stands
+│   └── UnsafePath               a path that leaves its workspace
+├── TooLarge                     an upload or a value over its limit
+├── NotFound                     no such session, run, file
+├── Conflict                     not in the state that the request needs
+├── Unauthorized                 no key, or not this key's
+├── ModelError                   the model's provider said no (401, 400, …)
+│   └── ModelUnavailable         it did not answer after retries (429, 5xx, overload, network)
+├── SandboxError                 a sandbox could not do what was asked
+│   ├── SandboxUnavailable       no sandbox can be made here; the remedy says how to change that
+│   └── SandboxGone              it died or was killed; not the same as a command that failed
+├── FetchRefused                 a URL that may not be fetched, and why
+├── FetchFailed                  a URL that could not be fetched
+└── StoreError                   the store could not keep what it was given
 
-    Signal                           control flow; never swallowed, never shown as a failure
-    ├── RunCancelled                 the user said stop
-    └── BudgetSpent                  steps, tokens, money or seconds are used up
+Signal                           control flow; never swallowed, never shown as a failure
+├── RunCancelled                 the user said stop
+└── BudgetSpent                  steps, tokens, money or seconds are used up
 """
 
 from __future__ import annotations

@@ -12,9 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Agent: TypeAlias = Literal["orchestrator", "chat", "research", "data", "computer", "system"]
-RunState: TypeAlias = Literal[
-    "queued", "running", "waiting", "finished", "failed", "cancelled", "budget_spent"
-]
+RunState: TypeAlias = Literal["queued", "running", "waiting", "finished", "failed", "cancelled", "budget_spent"]
 TERMINAL_STATES: frozenset[str] = frozenset({"finished", "failed", "cancelled", "budget_spent"})
 
 

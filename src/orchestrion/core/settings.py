@@ -10,7 +10,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -20,7 +20,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from typing_extensions import Annotated
 
 from orchestrion.core.errors import ConfigError
 
@@ -41,7 +40,11 @@ class Settings(BaseSettings):
     """Everything that can be set. In `config.toml` the keys are the names of these fields."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, extra="forbid", populate_by_name=True, hide_input_in_errors=True, env_ignore_empty=True
+        env_prefix=_PREFIX,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
     )
 
     home: Path = Field(default_factory=default_home, description="The data directory")
@@ -58,7 +61,9 @@ class Settings(BaseSettings):
     model_retries: int = Field(default=4, ge=0, le=20, description="Further tries after 429, 5xx and overload")
 
     sandbox_mode: Literal["local", "microvm", "e2b", "hybrid"] = Field(
-        default="hybrid", validation_alias="SANDBOX_MODE", description="hybrid takes the strongest that works here"
+        default="hybrid",
+        validation_alias="SANDBOX_MODE",
+        description="hybrid takes the strongest that works here",
     )
     sandbox_python: Path | None = Field(default=None, description="Interpreter with pandas and friends for sandboxes")
     sandbox_memory_mb: int = Field(default=4096, ge=256, description="Memory of one sandbox")
@@ -82,7 +87,9 @@ class Settings(BaseSettings):
     )
     upload_limit_mb: int = Field(default=1024, ge=1, description="Largest upload")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="warning", description="Least level logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="Least level logged"
+    )
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines look")
 
     @field_validator("api_keys", "allowed_hosts", mode="before")
@@ -160,7 +167,9 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         raise ConfigError(_sentence(error), "Correct it in the environment or in config.toml.") from None
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{default_home() / 'config.toml'} can't be read: {error}.", "Correct or remove it.") from None
+        raise ConfigError(
+            f"{default_home() / 'config.toml'} can't be read: {error}.", "Correct or remove it."
+        ) from None
 
 
 def _shown(value: object) -> str:
