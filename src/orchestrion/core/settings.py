@@ -1,6 +1,6 @@
 """Settings: environment first, then `ORCHESTRION_HOME/config.toml`, then the defaults below.
 
-The names the designs gave (`ANTHROPIC_API_KEY`, `SANDBOX_MODE`, …) are honoured; all others begin with `ORCHESTRION_`.
+Names of the field (`ANTHROPIC_API_KEY`, `SANDBOX_MODE`, …) are used as they are; all others begin with `ORCHESTRION_`.
 """
 
 from __future__ import annotations

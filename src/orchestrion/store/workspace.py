@@ -213,6 +213,19 @@ class Workspace:
         """
         return await asyncio.to_thread(_scan, self.root, "/".join(split_path(under)))
 
+    async def snapshot(self) -> dict[str, tuple[int, int]]:
+        """Return size and time of change (ns) of every file, by path, to see later what has changed."""
+
+        def look() -> dict[str, tuple[int, int]]:
+            seen: dict[str, tuple[int, int]] = {}
+            for file in _scan(self.root, ""):
+                with suppress(OSError):
+                    info = os.stat(self.root / file.path, follow_symlinks=False)
+                    seen[file.path] = (info.st_size, info.st_mtime_ns)
+            return seen
+
+        return await asyncio.to_thread(look)
+
     async def delete(self, path: str) -> None:
         """Remove a file.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from orchestrion.core.events import Agent, EventBase
+from orchestrion.core.events import Agent, EventBase, PlanStep
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox.protocols import Sandbox
 from orchestrion.store.models import Budget
@@ -28,7 +28,7 @@ class RunContext:
         user_urls: The URLs that the user's own goal names.
         private_urls_allowed: Whether the machine is the user's alone, so that a private URL they name may be fetched.
         budget: What the run may use, with the settings' values filled in.
-        plan: The plan's steps as text, for `update_plan`.
+        plan: The plan's steps as they stand.
         task_files: Paths the goal is about.
     """
 
@@ -43,7 +43,7 @@ class RunContext:
     user_urls: frozenset[str] = frozenset()
     private_urls_allowed: bool = False
     budget: Budget = field(default_factory=Budget)
-    plan: list[str] = field(default_factory=list)
+    plan: list[PlanStep] = field(default_factory=list)
     task_files: list[str] = field(default_factory=list)
 
     async def emit(self, event: EventBase) -> None:

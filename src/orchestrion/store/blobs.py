@@ -1,0 +1,42 @@
+"""Content-addressed values in SQLite: a prompt's messages are kept once, however many calls repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+
+from orchestrion.store.database import Database, blobs
+
+_PAGE = 500
+
+
+class SqliteBlobs:
+    """See `store.protocols.Blobs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, values: Sequence[Any]) -> list[str]:
+        """Keep values; see the protocol."""
+        texts = [orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str) for value in values]
+        digests = [hashlib.sha256(text).hexdigest() for text in texts]
+        rows = [{"digest": digest, "data": text} for digest, text in zip(digests, texts, strict=True)]
+        if rows:
+            async with self._database.write() as connection:
+                await connection.execute(insert(blobs).on_conflict_do_nothing(), rows)
+        return digests
+
+    async def get(self, digests: Sequence[str]) -> dict[str, Any]:
+        """Return values; see the protocol."""
+        wanted = sorted(set(digests))
+        found: dict[str, Any] = {}
+        async with self._database.read() as connection:
+            for start in range(0, len(wanted), _PAGE):
+                query = select(blobs).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
+                found |= {row.digest: orjson.loads(row.data) for row in await connection.execute(query)}
+        return found

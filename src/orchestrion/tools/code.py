@@ -1,0 +1,124 @@
+"""Tools that run code and commands in the session's sandbox."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+
+from langchain.tools import ToolRuntime, tool
+
+from orchestrion.core.errors import NotFound, UnsafePath
+from orchestrion.core.events import ArtifactWritten, RichResult, ToolOutput
+from orchestrion.sandbox.protocols import CodeResult, CommandResult, Rich, Sandbox
+from orchestrion.store.workspace import UPLOADS
+from orchestrion.tools.context import RunContext
+from orchestrion.tools.output import OutputStream, shorten
+
+_ANNOUNCED = 40
+_HTML_BUDGET = 100_000
+
+
+@asynccontextmanager
+async def _working(context: RunContext, call_id: str) -> AsyncIterator[tuple[Sandbox, OutputStream]]:
+    """Yield the sandbox and a stream for its output; afterwards announce the files that came about."""
+    sandbox = await context.sandbox()
+    before = await context.workspace.snapshot()
+    output = OutputStream(context, call_id)
+    try:
+        yield sandbox, output
+    finally:
+        await output.close()
+        await _announce(context, before)
+
+
+async def _announce(context: RunContext, before: dict[str, tuple[int, int]]) -> None:
+    after = await context.workspace.snapshot()
+    fresh = [path for path in sorted(after) if after[path] != before.get(path)]
+    for path in [path for path in fresh if not path.startswith(f"{UPLOADS}/")][:_ANNOUNCED]:
+        with suppress(NotFound, UnsafePath):  # a background process may have removed it again
+            await context.emit(ArtifactWritten(file=context.workspace.stat(path)))
+
+
+@tool
+async def execute_code(code: str, runtime: ToolRuntime[RunContext], language: Literal["python"] = "python") -> str:
+    """Run Python in the sandbox. Variables, imports and files stay for later calls of the whole conversation.
+
+    The working directory is the workspace. numpy, pandas, scipy, matplotlib, openpyxl and pyarrow are installed, and
+    `import tables` gives load(path), profile(df), clean(df), statistics(df) and charts(df) for data files. There is
+    no network. The value of the last expression is shown; open matplotlib figures are saved below charts/.
+
+    Args:
+        code: Python source.
+        runtime: Given by the platform.
+        language: Only python in this version.
+    """
+    context, call_id = runtime.context, runtime.tool_call_id or ""
+    async with _working(context, call_id) as (sandbox, output):
+        result = await sandbox.run_code(code, timeout=context.settings.tool_timeout_seconds, on_output=output)
+        figures = await _keep_results(context, call_id, result.results)
+    return shorten(_code_text(result, figures))
+
+
+@tool
+async def execute(command: str, runtime: ToolRuntime[RunContext]) -> str:
+    """Run a shell command in the sandbox, in the workspace. There is no network.
+
+    Args:
+        command: For `sh -c`.
+        runtime: Given by the platform.
+    """
+    context = runtime.context
+    async with _working(context, runtime.tool_call_id or "") as (sandbox, output):
+        result = await sandbox.run_command(command, timeout=context.settings.tool_timeout_seconds, on_output=output)
+    return shorten(_command_text(result))
+
+
+async def _keep_results(context: RunContext, call_id: str, results: list[Rich]) -> list[str]:
+    """Show rich results to readers; pictures are stored and their paths returned."""
+    figures: list[str] = []
+    for rich in results:
+        data = rich.data[:_HTML_BUDGET]
+        if rich.kind == "png":
+            data = await _keep_picture(context, rich.data)
+            figures.append(data)
+        await context.emit(ToolOutput(call_id=call_id, stream="result", result=RichResult(kind=rich.kind, data=data)))
+    return figures
+
+
+async def _keep_picture(context: RunContext, encoded: str) -> str:
+    taken = {file.path for file in await context.workspace.list("charts")}
+    number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}.png" not in taken)
+    try:
+        picture = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        picture = b""
+    return (await context.workspace.write_bytes(f"charts/figure-{number}.png", picture)).path
+
+
+def _code_text(result: CodeResult, figures: list[str]) -> str:
+    parts = [result.stdout.rstrip("\n")]
+    if result.stderr.strip():
+        parts.append(f"[stderr]\n{result.stderr.rstrip()}")
+    parts += [rich.data for rich in result.results if rich.kind in {"text", "json"}]
+    parts += [f"[figure] {path}" for path in figures]
+    if result.timed_out:
+        parts.append("[timeout] The time limit ended this cell.")
+    if result.restarted:
+        parts.append("[restarted] Python was started anew: its variables are gone, files are kept.")
+    if result.error:
+        parts.append(f"{result.error.traceback.rstrip()}\n[error] {result.error.name}: {result.error.message}")
+    return "\n".join(part for part in parts if part) or "(no output)"
+
+
+def _command_text(result: CommandResult) -> str:
+    parts = [result.stdout.rstrip("\n")]
+    if result.stderr.strip():
+        parts.append(f"[stderr]\n{result.stderr.rstrip()}")
+    if result.timed_out:
+        parts.append("[timeout] The time limit ended this command and everything it had started.")
+    if result.exit_code:
+        parts.append(f"[exit code {result.exit_code}]")
+    return "\n".join(part for part in parts if part) or "(no output)"
