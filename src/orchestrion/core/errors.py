@@ -89,6 +89,12 @@ class Unauthorized(OrchestrionError):
     code, status, exit_code, title = "unauthorized", 401, 2, "A key is needed"
 
 
+class Forbidden(OrchestrionError):
+    """Refused whoever asks: a request from another site's page, or under a host name that is not ours."""
+
+    code, status, title = "forbidden", 403, "That request is refused"
+
+
 class ModelError(OrchestrionError):
     """The model's provider refused the call; `detail` carries the provider's own message."""
 
