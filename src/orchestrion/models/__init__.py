@@ -1,0 +1,26 @@
+"""Language models: which one answers for which role, its price, its errors and its retries."""
+
+from __future__ import annotations
+
+from orchestrion.models.catalog import Catalog, Price, Role, load_catalog
+from orchestrion.models.choice import PLAYBOOK
+from orchestrion.models.errors import explain, is_model_error, is_transient, retry_after
+from orchestrion.models.registry import NOT_A_MODEL, Models
+from orchestrion.models.retry import with_retries
+from orchestrion.models.secrets import scrub
+
+__all__ = [
+    "NOT_A_MODEL",
+    "PLAYBOOK",
+    "Catalog",
+    "Models",
+    "Price",
+    "Role",
+    "explain",
+    "is_model_error",
+    "is_transient",
+    "load_catalog",
+    "retry_after",
+    "scrub",
+    "with_retries",
+]
