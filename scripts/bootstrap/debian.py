@@ -1,0 +1,111 @@
+"""Debian packages: what is missing, named before it is installed; never with somebody else's rights."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from console import SetupError, run, say
+
+QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something the system must provide.
+
+    Attributes:
+        package: Debian's name for it.
+        why: What it is for, as the user is told.
+        present: Whether it is there.
+        required: Whether set-up stops without it.
+    """
+
+    package: str
+    why: str
+    present: bool
+    required: bool = True
+
+
+def needs(*, for_tests: bool) -> list[Need]:
+    """List what the system must provide, with what is there already."""
+    listed = [
+        Need("python3-venv", "makes Python environments", importlib.util.find_spec("ensurepip") is not None, False),
+        Need("bubblewrap", "isolates the code that agents run", shutil.which("bwrap") is not None),
+    ]
+    if for_tests:
+        listed.append(Need("chromium", "for the browser tests", chromium() is not None, False))
+    return listed
+
+
+def chromium() -> str | None:
+    """Return the path of the system's Chromium."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def provide(wanted: list[Need]) -> None:
+    """Install what is missing as root; as an ordinary user go on without what may be missing, and say so.
+
+    Raises:
+        SetupError: Something required is missing and can't be installed from here.
+    """
+    missing = [need for need in wanted if not need.present]
+    if not missing:
+        return
+    names = " ".join(need.package for need in missing)
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        _install(missing, names)
+        return
+    required = [need for need in missing if need.required]
+    if required:
+        reasons = ", ".join(f"{need.package} ({need.why})" for need in required)
+        raise SetupError(f"Missing: {reasons}. Set-up never asks for root's rights by itself.", _command(names))
+    for need in missing:
+        say(f"{need.package} ({need.why}) is not installed: going on without it")
+
+
+def _command(names: str) -> str:
+    if shutil.which("apt-get"):
+        return f"Run this, then the same command again: sudo apt-get update && sudo apt-get install -y {names}"
+    return f"Install what Debian calls {names} with your system's package manager, then run the same command again."
+
+
+def _install(missing: list[Need], names: str) -> None:
+    say("installing Debian packages: " + ", ".join(f"{need.package} ({need.why})" for need in missing))
+    # Lists that are there may be good enough; only if they are not is it worth asking the mirror for new ones.
+    if _apt_install(names, quietly=True):
+        return
+    say("renewing the package lists (apt-get update)")
+    run(["apt-get", "update", "-qq"])
+    if not _apt_install(names, quietly=False):
+        raise SetupError(f"apt-get could not install {names}.", "Mend what it says above, then run the same command again.")
+
+
+def _apt_install(names: str, *, quietly: bool) -> bool:
+    noise = ["-qq", "-o=Dpkg::Use-Pty=0"]
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *noise, *names.split()]
+    return run(["sh", "-c", f"{' '.join(command)} >/dev/null{' 2>&1' if quietly else ''}"], env=QUIET)
+
+
+def pip_wheel(folder: Path) -> Path | None:
+    """Take pip out of Debian's package of it, without root and without installing anything.
+
+    Args:
+        folder: Where the package is unpacked.
+
+    Returns:
+        The wheel, which Python can run as it is; None where it can't be had.
+    """
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    say("python3-venv is missing: taking pip out of Debian's package python3-pip-whl, into .venv")
+    if not run(["apt-get", "download", "-qq", "python3-pip-whl"], cwd=folder):
+        return None
+    for package in folder.glob("*.deb"):
+        run(["dpkg-deb", "-x", package, folder])
+    return next(iter(folder.glob("usr/share/python-wheels/pip-*.whl")), None)
