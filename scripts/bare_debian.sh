@@ -32,7 +32,7 @@ make_base() {
 copy_settings() {  # TREE
   local path
   for path in /etc/apt/sources.list.d/debian.sources /etc/apt/apt.conf.d /etc/pip.conf /etc/resolv.conf \
-              /etc/ssl/certs/ca-certificates.crt ${BARE_COPY:-}; do
+              /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates ${BARE_COPY:-}; do
     [ -e "$path" ] || continue
     mkdir -p "$1$(dirname "$path")"
     cp -aL "$path" "$1$(dirname "$path")/"
