@@ -1,1 +1,1 @@
-"""TBD."""
+"""Cross-cutting concerns of every agent, one in each file."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from orchestrion.core.events import Agent, EventBase, PlanStep
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox.protocols import Sandbox
-from orchestrion.store.models import Budget
 from orchestrion.store.workspace import Workspace
 
 
@@ -27,9 +26,9 @@ class RunContext:
         phase: The phase of a task; empty for a plain answer.
         user_urls: The URLs that the user's own goal names.
         private_urls_allowed: Whether the machine is the user's alone, so that a private URL they name may be fetched.
-        budget: What the run may use, with the settings' values filled in.
         plan: The plan's steps as they stand.
         task_files: Paths the goal is about.
+        streaming_message: The message that a model is streaming now, void if the call fails.
     """
 
     run_id: str
@@ -42,9 +41,9 @@ class RunContext:
     phase: str = ""
     user_urls: frozenset[str] = frozenset()
     private_urls_allowed: bool = False
-    budget: Budget = field(default_factory=Budget)
     plan: list[PlanStep] = field(default_factory=list)
     task_files: list[str] = field(default_factory=list)
+    streaming_message: str | None = None
 
     async def emit(self, event: EventBase) -> None:
         """Append an event, stamped with this run and, unless it says another, the acting agent."""

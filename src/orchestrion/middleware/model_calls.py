@@ -1,0 +1,133 @@
+"""Records every model call of a run: its text as it streams, its usage, and the whole exchange for the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage, message_to_dict
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
+
+from orchestrion.core.coalesce import Coalescer
+from orchestrion.core.events import LlmCalled, MessageCompleted, MessageDelta, Usage, UsageRecorded
+from orchestrion.core.ids import new_id
+from orchestrion.middleware.context import AgentContext
+from orchestrion.store.protocols import Blobs
+
+Price = Callable[[int, int, int], float | None]
+
+
+@dataclass
+class _Call:
+    """A model call that is under way."""
+
+    message_id: str
+    prompt: list[BaseMessage]
+    tools: Any
+    deltas: Coalescer
+    role: str
+    phase: str
+    begun: float = field(default_factory=monotonic)
+    first_token: float | None = None
+
+
+class ModelCallRecorder(AsyncCallbackHandler):
+    """A LangChain callback; one for each run.
+
+    Args:
+        context: The run.
+        blobs: Keeps prompts and responses.
+        model: `provider:model`, as events name it.
+        price: Returns the cost in US dollars of input, output and cache-read tokens; None where it is not known.
+    """
+
+    raise_error = True
+
+    def __init__(self, context: AgentContext, blobs: Blobs, model: str, price: Price) -> None:
+        self._context = context
+        self._blobs = blobs
+        self._model = model
+        self._price = price
+        self._calls: dict[UUID, _Call] = {}
+
+    async def on_chat_model_start(
+        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """A call begins."""
+        message_id, phase, agent = new_id("msg"), self._context.phase, self._context.agent
+
+        async def send(text: str) -> None:
+            await self._context.emit(MessageDelta(message_id=message_id, text=text, phase=phase, agent=agent))
+
+        tools = (kwargs.get("invocation_params") or {}).get("tools")
+        self._calls[run_id] = _Call(message_id, messages[0], tools, Coalescer(send), agent, phase)
+        self._context.streaming_message = message_id
+
+    async def on_llm_new_token(
+        self, token: Any, *, chunk: GenerationChunk | ChatGenerationChunk | None = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """A piece of text arrives."""
+        call = self._calls[run_id]
+        text = chunk.message.text if isinstance(chunk, ChatGenerationChunk) else str(token)
+        if text:
+            call.first_token = call.first_token or monotonic() - call.begun
+            await call.deltas.add(text)
+
+    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """The call failed or was cancelled; its text stays what it is."""
+        call = self._calls.pop(run_id, None)
+        if call:
+            await call.deltas.close()
+
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """The call is answered."""
+        call = self._calls.pop(run_id)
+        generation = response.generations[0][0]
+        if not isinstance(generation, ChatGeneration) or not isinstance(generation.message, AIMessage):
+            return
+        message = generation.message
+        if call.first_token is None and message.text:
+            await call.deltas.add(message.text)
+        await call.deltas.close()
+        if message.text:
+            await self._context.emit(
+                MessageCompleted(message_id=call.message_id, text=message.text, phase=call.phase)
+            )
+        self._context.streaming_message = None
+        await self._record(call, message)
+
+    async def _record(self, call: _Call, message: AIMessage) -> None:
+        usage = self._usage(message.usage_metadata)
+        self._context.meter.add(usage)
+        prompt: list[Any] = [message_to_dict(part) for part in call.prompt]
+        if call.tools:
+            prompt.append({"type": "tools", "data": call.tools})
+        *digests, answer = await self._blobs.put([*prompt, message_to_dict(message)])
+        await self._context.emit(
+            LlmCalled(
+                model=self._model,
+                role=call.role,
+                prompt=digests,
+                response=answer,
+                seconds=round(monotonic() - call.begun, 4),
+                first_token_seconds=None if call.first_token is None else round(call.first_token, 4),
+            )
+        )
+        await self._context.emit(UsageRecorded(model=self._model, call=usage, total=self._context.meter.usage))
+
+    def _usage(self, found: UsageMetadata | None) -> Usage:
+        if found is None:
+            return Usage()
+        cached = int((found.get("input_token_details") or {}).get("cache_read") or 0)
+        usd = self._price(found["input_tokens"] - cached, found["output_tokens"], cached)
+        return Usage(
+            input_tokens=found["input_tokens"],
+            output_tokens=found["output_tokens"],
+            cache_read_tokens=cached,
+            usd=usd,
+        )
