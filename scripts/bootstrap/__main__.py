@@ -32,7 +32,7 @@ def prepare(target: str) -> None:
         SetupError: Something is missing that can't be brought from here.
     """
     for_tests = target == "test"
-    debian.provide(debian.needs(for_tests=for_tests))
+    debian.provide(debian.needs(for_tests=for_tests, environment_made=environment.PYTHON.exists()))
     environment.make_environment()
     environment.install("core", "Orchestrion's dependencies")
     environment.make_sandbox_environment()
@@ -66,7 +66,9 @@ def main() -> None:
     except SetupError as error:
         give_up(error)
     except PermissionError as error:
-        give_up(SetupError(f"{error.filename} can't be written.", "Was it made by another user? Give it to yourself."))
+        give_up(
+            SetupError(f"{error.filename} can't be written.", "Was it made by another user? Give it to yourself.")
+        )
     say(f"ready ({time.monotonic() - began:.1f} s)")
 
 

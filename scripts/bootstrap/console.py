@@ -38,8 +38,9 @@ def give_up(error: SetupError) -> NoReturn:
 
 def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> bool:
     """Run a command with its output shown; return whether it exited with 0."""
+    words = [str(part) for part in command]
     try:
-        done = subprocess.run([str(part) for part in command], cwd=cwd, env={**os.environ, **(env or {})}, check=False)
+        done = subprocess.run(words, cwd=cwd, env={**os.environ, **(env or {})}, check=False)
     except OSError as error:
         say(f"{command[0]} can't be run: {error.strerror}")
         return False
@@ -48,10 +49,9 @@ def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, 
 
 def output(command: Sequence[str | Path], *, timeout: float = 60) -> str:
     """Return what a command prints, stripped; empty where it can't be run or fails."""
+    words = [str(part) for part in command]
     try:
-        done = subprocess.run(
-            [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -30,14 +30,24 @@ class Need:
     required: bool = True
 
 
-def needs(*, for_tests: bool) -> list[Need]:
-    """List what the system must provide, with what is there already."""
+def has_ensurepip() -> bool:
+    """Tell whether Python's venv module is whole; Debian ships the part that installs pip on its own."""
+    return importlib.util.find_spec("ensurepip") is not None
+
+
+def needs(*, for_tests: bool, environment_made: bool) -> list[Need]:
+    """List what the system must provide, with what is there already.
+
+    Args:
+        for_tests: Whether the tests' needs count too.
+        environment_made: Whether `.venv` is there, so that nothing is needed to make it.
+    """
     listed = [
-        Need("python3-venv", "makes Python environments", importlib.util.find_spec("ensurepip") is not None, False),
+        Need("python3-venv", "makes Python environments", environment_made or has_ensurepip(), required=False),
         Need("bubblewrap", "isolates the code that agents run", shutil.which("bwrap") is not None),
     ]
     if for_tests:
-        listed.append(Need("chromium", "for the browser tests", chromium() is not None, False))
+        listed.append(Need("chromium", "for the browser tests", chromium() is not None, required=False))
     return listed
 
 
@@ -81,7 +91,9 @@ def _install(missing: list[Need], names: str) -> None:
     say("renewing the package lists (apt-get update)")
     run(["apt-get", "update", "-qq"])
     if not _apt_install(names, quietly=False):
-        raise SetupError(f"apt-get could not install {names}.", "Mend what it says above, then run the same command again.")
+        raise SetupError(
+            f"apt-get could not install {names}.", "Mend what it says above, then run the same command again."
+        )
 
 
 def _apt_install(names: str, *, quietly: bool) -> bool:

@@ -20,7 +20,13 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 SANDBOX_PYTHON = VENV / "sandbox" / "bin" / "python"
 _STAMPS = VENV / ".stamps"
-_PIP_OPTIONS = ["--require-hashes", "--no-cache-dir", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+_PIP_OPTIONS = [
+    "--require-hashes",
+    "--no-cache-dir",
+    "--disable-pip-version-check",
+    "--no-input",
+    "--progress-bar=off",
+]
 
 
 def digest(*parts: bytes) -> str:
@@ -49,7 +55,7 @@ def make_environment() -> None:
     # One that is of use already, made by hand, is kept; one that was moved, or is of another Python, is made anew.
     if (_STAMPS / "venv").exists() or not _works(PYTHON):
         say(f"making the Python environment .venv (Python {sys.version_info[0]}.{sys.version_info[1]})")
-        _create(VENV, with_pip=_has_ensurepip())
+        _create(VENV, with_pip=debian.has_ensurepip())
     mark("venv", made_from)
 
 
@@ -62,10 +68,6 @@ def make_sandbox_environment() -> None:
 
 def _works(python: Path) -> bool:
     return output([python, "-c", "import sys; print(sys.prefix)"]) == str(python.parents[1])
-
-
-def _has_ensurepip() -> bool:
-    return any(need.package == "python3-venv" and need.present for need in debian.needs(for_tests=False))
 
 
 def _create(folder: Path, *, with_pip: bool) -> None:
@@ -123,7 +125,7 @@ def install(name: str, what: str, python: Path = PYTHON) -> None:
     if not (_with_uv(lock, python) or _with_pip(lock, python)):
         raise SetupError(
             f"requirements/{name}.lock could not be installed.",
-            "See what is said above: mostly no network. pip's own settings (index, proxy, certificates) are honoured.",
+            "See above: most often no network. pip's settings (index, proxy, certificates) are honoured.",
         )
     mark(name, made_from)
 
@@ -132,8 +134,17 @@ def _with_uv(lock: Path, python: Path) -> bool:
     uv = _uv()
     if uv is None:
         return False
-    options = ["--quiet", "--require-hashes", "--compile-bytecode", "--no-config", "--python", python]
-    if run([uv, "pip", "install", *options, "-r", lock], env={"UV_CACHE_DIR": str(_cache()), **_uv_settings()}):
+    configured = _pip_configuration()
+    options: list[str | Path] = [
+        "--quiet",
+        "--require-hashes",
+        "--compile-bytecode",
+        *pipconfig.flags(configured),
+        "--python",
+        python,
+    ]
+    env = {"UV_CACHE_DIR": str(_cache()), **pipconfig.to_uv(configured)}
+    if run([uv, "pip", "install", *options, "-r", lock], env=env):
         return True
     say("uv could not install them: trying with pip")
     return False
@@ -144,13 +155,13 @@ def _with_pip(lock: Path, python: Path) -> bool:
 
 
 def _cache() -> Path:
-    """Return uv's cache: inside `.venv`, so that nothing is left elsewhere and both environments share their files."""
+    """Return uv's cache: inside `.venv`, so that nothing is left elsewhere and both environments share files."""
     return Path(os.environ.get("UV_CACHE_DIR") or VENV / ".cache" / "uv")
 
 
 @cache
-def _uv_settings() -> dict[str, str]:
-    return pipconfig.to_uv(pipconfig.parse(output([*_pip(), "config", "list"])))
+def _pip_configuration() -> dict[str, str]:
+    return pipconfig.parse(output([*_pip(), "config", "list"]))
 
 
 def install_command() -> None:
@@ -167,7 +178,7 @@ def install_command() -> None:
     # A shell finds the interpreter: a path with a blank in it, or a long one, can't stand after `#!`.
     command.write_text(
         "#!/bin/sh\n"
-        "'''exec' \"$(dirname -- \"$(readlink -f -- \"$0\")\")/python\" \"$0\" \"$@\"\n"
+        '\'\'\'exec\' "$(dirname -- "$(readlink -f -- "$0")")/python" "$0" "$@"\n'
         "' '''\n"
         "from orchestrion.cli.entry import main\n\n"
         "raise SystemExit(main())\n"

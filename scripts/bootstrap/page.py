@@ -26,7 +26,9 @@ def build() -> None:
     if environment.done("page", made_from) and (BUILT / "index.html").is_file():
         return
     npm, env = _npm()
-    _npm_step("installing what the page is built with", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], env)
+    _npm_step(
+        "installing what the page is built with", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], env
+    )
     _npm_step("building the page", [npm, "run", "--silent", "build"], env)
     environment.mark("page", made_from)
 

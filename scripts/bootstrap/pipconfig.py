@@ -18,7 +18,6 @@ _SAME = {
     "default-timeout": "UV_HTTP_TIMEOUT",
     "retries": "UV_HTTP_RETRIES",
     "proxy": "ALL_PROXY",
-    "no-index": "UV_NO_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
 }
 
@@ -53,3 +52,8 @@ def to_uv(options: Mapping[str, str]) -> dict[str, str]:
     if links:
         env["UV_FIND_LINKS"] = ",".join(links)
     return {name: value for name, value in env.items() if not os.environ.get(name)}
+
+
+def flags(options: Mapping[str, str]) -> list[str]:
+    """Return what uv can only be told by a flag."""
+    return ["--no-index"] if options.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
