@@ -81,11 +81,11 @@ def _inner(error: BaseException) -> Mapping[str, Any]:
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status, or the one that an error event inside a stream (itself a 200) stands for."""
     inner = _inner(error)
-    for key in ("code", "type"):
-        known = _KINDS.get(str(inner.get(key)))
-        if known and (key == "code" or known != 400):
-            return known
-    response = getattr(error, "response", None)
+    kinds = [_KINDS[str(inner.get(key))] for key in ("code", "type") if str(inner.get(key)) in _KINDS]
+    if 402 in kinds:
+        # A spent quota comes as a 429, but waiting does not fill it.
+        return 402
+    response = _attribute(error, "response")
     for status in (
         getattr(error, "status_code", None),
         getattr(response, "status_code", None),
@@ -93,7 +93,14 @@ def _status(error: BaseException) -> int | None:
     ):
         if isinstance(status, int) and status >= 400:
             return status
-    return _KINDS.get(str(inner.get("type"))) or (500 if inner else None)
+    return kinds[0] if kinds else (500 if inner else None)
+
+
+def _attribute(error: BaseException, name: str) -> Any:
+    """Return an attribute or None; httpx's are properties that raise where nothing was set."""
+    with suppress(RuntimeError):
+        return getattr(error, name, None)
+    return None
 
 
 def _source(error: BaseException) -> BaseException | None:
@@ -125,7 +132,7 @@ def is_transient(error: BaseException) -> bool:
 def retry_after(error: BaseException) -> float | None:
     """Return the seconds that the provider asks to wait, from `retry-after-ms` or `Retry-After`."""
     for link in _chain(error):
-        headers = getattr(getattr(link, "response", None), "headers", None)
+        headers = getattr(_attribute(link, "response"), "headers", None)
         if headers is None:
             continue
         with suppress(ValueError, TypeError):
@@ -148,7 +155,7 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
 
 def _sent_secrets(error: BaseException) -> list[str]:
     """Return the keys that the failed request carried, so that an echo of them can be masked."""
-    headers = getattr(getattr(error, "request", None), "headers", None) or {}
+    headers = getattr(_attribute(error, "request"), "headers", None) or {}
     values = [headers.get("x-api-key", ""), headers.get("authorization", "").partition(" ")[2]]
     return [value for value in values if value]
 

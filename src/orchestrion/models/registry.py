@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrion.core.events import Usage
 from orchestrion.core.settings import Settings
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 NOT_A_MODEL = "playbook — not a language model"
+_PLAYBOOK_ROLES: dict[str, Literal["chat", "data", "research"]] = {
+    "chat": "chat",
+    "data": "data",
+    "research": "research",
+}
 
 
 class Models:
@@ -74,7 +79,7 @@ class Models:
         if choice.provider == PLAYBOOK:
             from orchestrion.models.playbook import PlaybookModel
 
-            return PlaybookModel(role=role)
+            return PlaybookModel(role=_PLAYBOOK_ROLES.get(role, "orchestrator"))
         return build(spec_for(self._settings, choice, self._catalog.role(role)))
 
     async def prepare(self, role: str) -> BaseChatModel:
