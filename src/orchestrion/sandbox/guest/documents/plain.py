@@ -23,6 +23,11 @@ _SAMPLE = 65_536
 _BLANK_LINES = re.compile(r"\n{3,}")
 _META_CHARSET = re.compile(rb"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
 _KEPT_CONTROLS = "\n\t"
+# Soft hyphens and joints that only typesetting needs, and the ligatures that PDF fonts leave behind.
+_DROPPED: dict[int, str | None] = {
+    **dict.fromkeys((0x00AD, 0x200B, 0x2060, 0xFEFF)),
+    **{0xFB00 + number: letters for number, letters in enumerate(["ff", "fi", "fl", "ffi", "ffl", "st", "st"])},
+}
 
 
 def decode(data: bytes, name: str, *, declared: str | None = None, cut: bool = False) -> tuple[str, list[str]]:
@@ -56,8 +61,9 @@ def declared_in(head: bytes) -> str | None:
 
 
 def clean(text: str) -> str:
-    """Return text with plain line ends, without control characters, trailing blanks and runs of empty lines."""
+    """Return text as it is stored and quoted: composed, plain line ends, no invisible letters or runs of empty lines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n").replace("\v", "\n")
+    text = unicodedata.normalize("NFC", text).translate(_DROPPED)
     text = "".join(letter for letter in text if letter in _KEPT_CONTROLS or not _is_control(letter))
     lines = "\n".join(line.rstrip() for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", lines).strip("\n")

@@ -1,0 +1,107 @@
+"""Checks quotes against stored sources.
+
+A quote holds if its words stand in the source in this order, letter for letter. Three things are forgiven, because
+they change no word: runs of whitespace, the style of quotation marks and dashes (“ and ", – and -), and composed or
+decomposed accents. Quotation marks or dots that a writer put around the whole quote are dropped if it doesn't hold
+with them. What a report then shows is never the writer's version but the source's own text, widened to whole words
+and numbers, so that “rose by 5” can't be cut out of “rose by 50 %”.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_QUOTE = 5000
+_LONGEST_WORD = 80
+_EQUIVALENT = ['"“”„‟«»″〝〞', "'‘’‚‛′`´ʼ", "-‐‑‒–—―−﹣", "<‹", ">›"]
+_CLASSES = {letter: f"[{re.escape(group)}]" for group in _EQUIVALENT for letter in group}
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_WRAPPING = " \t\n\"“”„‟«»'‘’‚…."
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]"
+)
+_NUMBER_AFTER = re.compile(r"[.,]?\d")
+_NUMBER_BEFORE = re.compile(r"\d[.,]?$")
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A quote that was found.
+
+    Attributes:
+        offset: Where it begins in the source's text.
+        end: Where it ends.
+        text: The source's own text there, with single spaces for runs of whitespace.
+    """
+
+    offset: int
+    end: int
+    text: str
+
+
+def locate(text: str, quote: str) -> Quote | None:
+    """Find a quote in a source's text.
+
+    Args:
+        text: The source's text.
+        quote: As the writer gives it.
+
+    Returns:
+        The source's own text at that place, or None if it isn't there.
+    """
+    for wanted in dict.fromkeys([quote, quote.strip(_WRAPPING)]):
+        span = _best_span(text, wanted)
+        if span:
+            start, end = _whole_words(text, *span)
+            return Quote(start, end, " ".join(text[start:end].split()))
+    return None
+
+
+def _best_span(text: str, quote: str) -> tuple[int, int] | None:
+    """Return where a quote stands, better where it cuts no word than where it does."""
+    if len(quote) > MAX_QUOTE or not any(letter.isalnum() for letter in quote):
+        return None
+    first: tuple[int, int] | None = None
+    for found in re.finditer(_pattern(quote), text):
+        if _whole_words(text, *found.span()) == found.span():
+            return found.span()
+        first = first or found.span()
+    return first
+
+
+def _pattern(quote: str) -> str:
+    plain = _INVISIBLE.sub("", unicodedata.normalize("NFC", quote)).replace("...", "…")
+    return r"\s+".join("".join(_letters(word)) for word in plain.split())
+
+
+def _letters(word: str) -> Iterator[str]:
+    for letter in word:
+        yield r"(?:…|\.\.\.)" if letter == "…" else _CLASSES.get(letter) or re.escape(letter)
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """Widen a span to the ends of the words and numbers that it cuts."""
+    first, last = max(0, start - _LONGEST_WORD), min(len(text), end + _LONGEST_WORD)
+    while start > first and _joined(text, start):
+        start -= 1
+    while end < last and _joined(text, end):
+        end += 1
+    return start, end
+
+
+def _joined(text: str, at: int) -> bool:
+    """Say whether a cut before `text[at]` would part a word or a number."""
+    before, after = text[at - 1], text[at]
+    if before.isdigit() or after.isdigit():
+        before_number = _NUMBER_BEFORE.search(text, max(0, at - 2), at)
+        if before_number and _NUMBER_AFTER.match(text, at):
+            return True
+    return _in_word(before) and _in_word(after)
+
+
+def _in_word(letter: str) -> bool:
+    is_part = letter.isalnum() or unicodedata.combining(letter) > 0
+    return is_part and not _UNSPACED.match(letter)
