@@ -1,0 +1,80 @@
+"""What every route needs: the runtime, and who is asking."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from orchestrion.core.settings import Settings
+from orchestrion.server.metrics import Metrics
+from orchestrion.server.problems import REQUEST_ID
+from orchestrion.server.security import OWNER
+
+if TYPE_CHECKING:
+    from orchestrion.runtime import Runtime
+
+
+@dataclass
+class Services:
+    """The application's parts.
+
+    Attributes:
+        settings: The effective settings.
+        metrics: What `/metrics` shows.
+        stopping: Set when the server begins to stop; streams end, `/readyz` says no.
+    """
+
+    settings: Settings
+    metrics: Metrics = field(default_factory=Metrics)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _runtime: Runtime | None = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """The open runtime."""
+        assert self._runtime is not None, "the application's lifespan has not begun"
+        return self._runtime
+
+    @runtime.setter
+    def runtime(self, value: Runtime) -> None:
+        self._runtime = value
+
+    @property
+    def has_runtime(self) -> bool:
+        """Whether the runtime is there already."""
+        return self._runtime is not None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """One request's view of the server.
+
+    Attributes:
+        owner: Whose sessions it may see; empty where no key was needed and none was sent.
+        request_id: For problem documents and the log.
+        prefix: What a proxy puts before our paths.
+        services: The application's parts.
+    """
+
+    owner: str
+    request_id: str
+    prefix: str
+    services: Services
+
+    @property
+    def runtime(self) -> Runtime:
+        """The open runtime."""
+        return self.services.runtime
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
+    scope = connection.scope
+    services: Services = connection.app.state.services
+    return Caller(scope[OWNER] or "", scope[REQUEST_ID], scope.get("root_path", ""), services)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
