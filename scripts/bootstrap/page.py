@@ -26,9 +26,7 @@ def build() -> None:
     if environment.done("page", made_from) and (BUILT / "index.html").is_file():
         return
     npm, env = _npm()
-    _npm_step(
-        "installing what the page is built with", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], env
-    )
+    _packages(npm, env)
     _npm_step("building the page", [npm, "run", "--silent", "build"], env)
     environment.mark("page", made_from)
 
@@ -42,6 +40,16 @@ def check() -> None:
     build()
     npm, env = _npm()
     _npm_step("checking the page", [npm, "run", "--silent", "check"], env)
+
+
+def _packages(npm: str, env: dict[str, str]) -> None:
+    """Install what the lock file names, and nothing else; `npm ci` begins from nothing, so not without need."""
+    made_from = environment.digest((SOURCE / "package-lock.json").read_bytes())
+    if environment.done("page-packages", made_from) and (SOURCE / "node_modules").is_dir():
+        return
+    command = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+    _npm_step("installing what the page is built with", command, env)
+    environment.mark("page-packages", made_from)
 
 
 def _sources() -> Iterator[Path]:
