@@ -141,9 +141,7 @@ class Sandbox(Protocol):
         """The name of its provider."""
         ...
 
-    async def run_code(
-        self, code: str, *, timeout: float = 120, on_output: OnOutput | None = None
-    ) -> CodeResult:
+    async def run_code(self, code: str, *, timeout: float = 120, on_output: OnOutput | None = None) -> CodeResult:
         """Run a cell in the session's Python, which keeps its variables.
 
         Args:

@@ -1,0 +1,7 @@
+"""The `local` provider: namespaces on this machine's own kernel, made by bubblewrap."""
+
+from __future__ import annotations
+
+from orchestrion.sandbox.local.provider import LocalProvider
+
+__all__ = ["LocalProvider"]
