@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -39,6 +42,22 @@ class Meter:
     def seconds_left(self) -> float | None:
         """Return the wall time that is left; None without a limit."""
         return None if self.budget.seconds is None else self.budget.seconds - (monotonic() - self.started)
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """End what runs inside when the budget's seconds are over.
+
+        Raises:
+            BudgetSpent: They are.
+        """
+        timeout = asyncio.timeout(self.seconds_left())
+        try:
+            async with timeout:
+                yield
+        except TimeoutError:
+            if timeout.expired():
+                raise BudgetSpent("seconds", self.budget.seconds or 0) from None
+            raise
 
     def check(self) -> None:
         """Raise if a limit is reached.

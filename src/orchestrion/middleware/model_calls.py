@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -10,16 +9,14 @@ from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, message_to_dict
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
 
 from orchestrion.core.coalesce import Coalescer
-from orchestrion.core.events import LlmCalled, MessageCompleted, MessageDelta, Usage, UsageRecorded
+from orchestrion.core.events import LlmCalled, MessageCompleted, MessageDelta, UsageRecorded
 from orchestrion.core.ids import new_id
 from orchestrion.middleware.context import AgentContext
+from orchestrion.models import Models
 from orchestrion.store.protocols import Blobs
-
-Price = Callable[[int, int, int], float | None]
 
 
 @dataclass
@@ -42,17 +39,15 @@ class ModelCallRecorder(AsyncCallbackHandler):
     Args:
         context: The run.
         blobs: Keeps prompts and responses.
-        model: `provider:model`, as events name it.
-        price: Returns the cost in US dollars of input, output and cache-read tokens; None where it is not known.
+        models: Names the model of each role and knows its price.
     """
 
     raise_error = True
 
-    def __init__(self, context: AgentContext, blobs: Blobs, model: str, price: Price) -> None:
+    def __init__(self, context: AgentContext, blobs: Blobs, models: Models) -> None:
         self._context = context
         self._blobs = blobs
-        self._model = model
-        self._price = price
+        self._models = models
         self._calls: dict[UUID, _Call] = {}
 
     async def on_chat_model_start(
@@ -102,7 +97,8 @@ class ModelCallRecorder(AsyncCallbackHandler):
         await self._record(call, message)
 
     async def _record(self, call: _Call, message: AIMessage) -> None:
-        usage = self._usage(message.usage_metadata)
+        label = self._models.label(call.role)
+        usage = self._models.usage(label, message)
         self._context.meter.add(usage)
         prompt: list[Any] = [message_to_dict(part) for part in call.prompt]
         if call.tools:
@@ -110,7 +106,7 @@ class ModelCallRecorder(AsyncCallbackHandler):
         *digests, answer = await self._blobs.put([*prompt, message_to_dict(message)])
         await self._context.emit(
             LlmCalled(
-                model=self._model,
+                model=label,
                 role=call.role,
                 prompt=digests,
                 response=answer,
@@ -118,16 +114,4 @@ class ModelCallRecorder(AsyncCallbackHandler):
                 first_token_seconds=None if call.first_token is None else round(call.first_token, 4),
             )
         )
-        await self._context.emit(UsageRecorded(model=self._model, call=usage, total=self._context.meter.usage))
-
-    def _usage(self, found: UsageMetadata | None) -> Usage:
-        if found is None:
-            return Usage()
-        cached = int((found.get("input_token_details") or {}).get("cache_read") or 0)
-        usd = self._price(found["input_tokens"] - cached, found["output_tokens"], cached)
-        return Usage(
-            input_tokens=found["input_tokens"],
-            output_tokens=found["output_tokens"],
-            cache_read_tokens=cached,
-            usd=usd,
-        )
+        await self._context.emit(UsageRecorded(model=label, call=usage, total=self._context.meter.usage))

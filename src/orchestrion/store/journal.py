@@ -179,7 +179,7 @@ class SqliteJournal:
         return [event_adapter.validate_json(row) for row in rows]
 
     async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield events as they come; see the protocol."""
+        """Yield events as they come; see the protocol. A terminal event that was resumed from is not the end."""
         tail = self._tails[run_id]
         tail.followers += 1
         try:
@@ -191,8 +191,8 @@ class SqliteJournal:
                 for event in batch:
                     yield event
                     after = event.seq
-                    if event.terminal:
-                        return
+                if batch and batch[-1].terminal and not await self.read(run_id, after=after, limit=1):
+                    return
                 if not batch:
                     await changed.wait()
         finally:

@@ -97,6 +97,14 @@ class Records(Protocol):
         """Give a run to `worker` if it still belongs to `previous`; False if somebody was faster."""
         ...
 
+    async def reopen_run(self, run: Run) -> None:
+        """Keep a run that goes on after its end, and forget that it was asked to stop."""
+        ...
+
+    async def orphans(self, worker: str) -> list[Run]:
+        """Return the runs that other workers hold, and those that wait for one."""
+        ...
+
     async def request_cancel(self, run_id: str) -> None:
         """Ask whoever carries the run out to stop it."""
         ...

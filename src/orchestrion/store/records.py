@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, insert, or_, select, update
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.events import TERMINAL_STATES
@@ -116,8 +116,22 @@ class SqliteRecords:
     async def claim_run(self, run_id: str, worker: str, previous: str | None) -> bool:
         """Give a run to `worker` if it still belongs to `previous`; see the protocol."""
         held = runs.c.worker.is_(None) if previous is None else runs.c.worker == previous
-        claim = update(runs).where(runs.c.run_id == run_id, held, runs.c.state.not_in(TERMINAL_STATES))
+        claim = update(runs).where(runs.c.run_id == run_id, held)
         return await self._execute(claim.values(worker=worker)) == 1
+
+    async def reopen_run(self, run: Run) -> None:
+        """Keep a run that goes on after its end, and forget that it was asked to stop."""
+        await self._execute(
+            update(runs).where(runs.c.run_id == run.run_id).values(cancel_requested=0, **_run_row(run))
+        )
+
+    async def orphans(self, worker: str) -> list[Run]:
+        """Return the runs that other workers hold, and those that wait for one."""
+        waiting = and_(runs.c.worker.is_(None), runs.c.state.in_(("queued", "running")))
+        held = and_(runs.c.worker.is_not(None), runs.c.worker != worker)
+        return [
+            Run.model_validate_json(row) for row in await self._select(select(runs.c.data).where(or_(waiting, held)))
+        ]
 
     async def request_cancel(self, run_id: str) -> None:
         """Ask whoever carries the run out to stop it."""

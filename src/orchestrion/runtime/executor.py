@@ -1,0 +1,215 @@
+"""Carries out one run: builds its context, lets the flow go, and brings it to a visible end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orchestrion.agents import Agents
+from orchestrion.core import events as ev
+from orchestrion.core.errors import BudgetSpent, OrchestrionError
+from orchestrion.core.settings import Settings
+from orchestrion.middleware.context import AgentContext
+from orchestrion.middleware.meter import Meter
+from orchestrion.middleware.model_calls import ModelCallRecorder
+from orchestrion.models import Models, explain, is_model_error
+from orchestrion.runtime.flow import Flow
+from orchestrion.runtime.past import Past
+from orchestrion.runtime.session_sandbox import SessionSandbox
+from orchestrion.runtime.supervisor import urls_in
+from orchestrion.store.embedded import Store
+from orchestrion.store.models import Budget, Run
+from orchestrion.store.workspace import UPLOADS, Workspace
+from orchestrion.tracing import write_trace
+
+if TYPE_CHECKING:
+    from orchestrion.sandbox import Sandboxes
+
+log = structlog.get_logger(__name__)
+
+_HISTORY = 20
+_FILES = 500
+_WORKING_FILES = (UPLOADS + "/", "sources/", "task.md", "plan.md")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def full_budget(asked: Budget, settings: Settings) -> Budget:
+    """Fill in what the user left open from the settings."""
+    return Budget(
+        usd=asked.usd or settings.budget_usd,
+        tokens=asked.tokens or settings.budget_tokens,
+        steps=asked.steps or settings.max_steps,
+        seconds=asked.seconds or settings.timeout_seconds,
+    )
+
+
+class Executor:
+    """Carries out runs of one process, one call of `carry_out` for each.
+
+    Args:
+        settings: The effective settings.
+        store: Where everything is kept.
+        worker: This process's worker id.
+    """
+
+    def __init__(self, settings: Settings, store: Store, worker: str) -> None:
+        self._settings = settings
+        self._store = store
+        self._worker = worker
+        self._sandboxes: Sandboxes | None = None
+        self._agents = Agents(store.checkpoints)
+        self._models: dict[str | None, Models] = {}
+
+    def models(self, override: str | None) -> Models:
+        """Return the models for a run, shared by all runs that name the same one.
+
+        Raises:
+            ConfigError: There is no such model.
+        """
+        if override not in self._models:
+            self._models[override] = Models(self._settings, override)
+        return self._models[override]
+
+    def sandboxes(self) -> Sandboxes:
+        """Return the sandboxes of this process; a plain answer never asks for them."""
+        if self._sandboxes is None:
+            from orchestrion.sandbox import Sandboxes
+
+            self._sandboxes = Sandboxes(self._settings)
+        return self._sandboxes
+
+    def workspace(self, session_id: str) -> Workspace:
+        """Return a session's files."""
+        return Workspace(self._settings.home / "workspaces" / session_id)
+
+    def trace_directory(self, run_id: str) -> Path:
+        """Return where a run's trace is."""
+        return self._settings.home / "traces" / run_id
+
+    async def carry_out(self, run: Run, resumed: str | None = None) -> Run:
+        """Carry a run out to a terminal state; only being cancelled leaves it without one.
+
+        Args:
+            run: The run, already this worker's.
+            resumed: Why it is taken up again; None the first time.
+        """
+        structlog.contextvars.bind_contextvars(run_id=run.run_id, session_id=run.session_id)
+        run = run.model_copy(
+            update={"state": "running", "worker": self._worker, "started_at": run.started_at or _now()}
+        )
+        try:
+            flow = await self._flow(run, resumed)
+            end = await self._to_the_end(flow)
+        except OrchestrionError as error:
+            flow, end = None, _failed(error)
+        return await self.settle(run, end, flow)
+
+    async def _flow(self, run: Run, resumed: str | None) -> Flow:
+        past = Past.from_events(await self._all_events(run.run_id)) if resumed else Past()
+        models = self.models(run.request.model)
+        role = "chat" if run.request.mode == "chat" else "orchestrator"
+        begin: ev.EventBase = ev.RunStarted(
+            run_id=run.run_id, worker=self._worker, model=models.label(role), playbook=models.playbook
+        )
+        if resumed:
+            begin = ev.RunResumed(run_id=run.run_id, worker=self._worker, reason=resumed)
+        _, _, history = await asyncio.gather(
+            self._store.records.update_run(run), self._store.journal.append(begin), self._history(run)
+        )
+        context = await self._context(run, past)
+        recorder = ModelCallRecorder(context, self._store.blobs, models)
+        return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past)
+
+    async def _context(self, run: Run, past: Past) -> AgentContext:
+        sandbox = SessionSandbox(self.sandboxes, run.request.sandbox)
+        workspace = self.workspace(run.session_id)
+        meter = Meter(full_budget(run.request.budget, self._settings), past.usage, past.steps)
+        context = AgentContext(
+            run_id=run.run_id,
+            session_id=run.session_id,
+            workspace=workspace,
+            settings=self._settings,
+            append=self._append,
+            acquire_sandbox=sandbox.acquire,
+            user_urls=frozenset(urls_in(run.request.goal)),
+            private_urls_allowed=not self._settings.api_keys,
+            task_files=run.request.files or [file.path for file in await workspace.list(UPLOADS)],
+            meter=meter,
+            ledger=past.ledger,
+        )
+        sandbox.context = context
+        return context
+
+    async def _append(self, event: ev.EventBase) -> ev.EventBase:
+        return (await self._store.journal.append(event))[0]
+
+    async def _history(self, run: Run) -> list[Run]:
+        runs = await self._store.records.runs(None, session_id=run.session_id, limit=_HISTORY + 1)
+        ended = [other for other in runs if other.run_id != run.run_id and other.ended and other.answer]
+        return list(reversed(ended[:_HISTORY]))
+
+    async def _all_events(self, run_id: str) -> list[ev.Event]:
+        events: list[ev.Event] = []
+        while page := await self._store.journal.read(run_id, after=events[-1].seq if events else 0):
+            events += page
+        return events
+
+    async def _to_the_end(self, flow: Flow) -> ev.EventBase:
+        """Let the flow go and return the run's terminal event."""
+        try:
+            answer = await flow.carry_out()
+        except BudgetSpent as spent:
+            return ev.RunBudgetSpent(kind=spent.kind, limit=spent.limit, answer=f"I stopped early: {spent}.")
+        except OrchestrionError as error:
+            return _failed(error)
+        except Exception as error:
+            if is_model_error(error):
+                return _failed(explain(error))
+            log.exception("run failed", error=str(error))
+            return ev.RunFailed(
+                code="internal", error=f"The run failed unexpectedly: {type(error).__name__}: {error}"
+            )
+        return ev.RunFinished(answer=answer)
+
+    async def settle(self, run: Run, end: ev.EventBase, flow: Flow | None = None) -> Run:
+        """Bring a run to its terminal state: record first, then the event, then the trace."""
+        files = await self._files(run)
+        fields = {"run_id": run.run_id, "files": files, "agent": "orchestrator" if flow else "system"}
+        end = end.model_copy(update=fields)
+        run = run.model_copy(
+            update={
+                "state": end.model_dump()["type"].removeprefix("run."),
+                "answer": getattr(end, "answer", ""),
+                "error": getattr(end, "error", ""),
+                "usage": flow.context.meter.usage if flow else run.usage,
+                "target": flow.run.target if flow else run.target,
+                "ended_at": _now(),
+            }
+        )
+        await self._store.records.update_run(run)
+        await self._store.journal.append(end)
+        run = run.model_copy(update={"worker": None})
+        await self._store.records.update_run(run)
+        if run.state == "finished":
+            await self._store.checkpoints.adelete_thread(run.run_id)
+        await write_trace(run, self._store.journal, self._store.blobs, self.trace_directory(run.run_id))
+        return run
+
+    async def _files(self, run: Run) -> list[ev.FileRef]:
+        """List the files that the run wrote, the report first."""
+        written: dict[str, ev.FileRef] = {}
+        for event in await self._all_events(run.run_id):
+            if isinstance(event, ev.ArtifactWritten) and not event.file.path.startswith(_WORKING_FILES):
+                written[event.file.path] = event.file
+        return sorted(written.values(), key=lambda file: (file.path != "report.md", file.path))[:_FILES]
+
+
+def _failed(error: OrchestrionError) -> ev.RunFailed:
+    return ev.RunFailed(code=error.code, error=error.detail, remedy=error.remedy)

@@ -1,0 +1,92 @@
+"""What works here, what is degraded, and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrion.core.errors import OrchestrionError
+from orchestrion.core.settings import Settings
+from orchestrion.models import Models
+
+_LOW_DISK = 2**30
+_PROBE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the health report.
+
+    Attributes:
+        name: What was looked at.
+        status: `missing` means that runs which need it are refused.
+        detail: One sentence.
+        remedy: How to mend it; empty if all is well.
+    """
+
+    name: str
+    status: Literal["ok", "degraded", "missing"]
+    detail: str
+    remedy: str = ""
+
+
+def _model(settings: Settings) -> Check:
+    try:
+        models = Models(settings)
+    except OrchestrionError as error:
+        return Check("model", "missing", error.detail, error.remedy)
+    if models.playbook:
+        return Check(
+            "model",
+            "degraded",
+            "No model key is set: the built-in playbook answers, which is not a language model.",
+            "Set ANTHROPIC_API_KEY (and ANTHROPIC_MODEL), or OPENAI_BASE_URL and OPENAI_API_KEY.",
+        )
+    return Check("model", "ok", models.describe())
+
+
+async def _sandbox(settings: Settings) -> Check:
+    from orchestrion.sandbox import Sandboxes
+
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            found = await Sandboxes(settings).probe()
+    except TimeoutError:
+        return Check(
+            "sandbox", "missing", "The sandbox probe did not end in time.", "Run `orchestrion doctor` again."
+        )
+    except OrchestrionError as error:
+        return Check("sandbox", "missing", error.detail, error.remedy)
+    return Check("sandbox", "ok" if found.ok else "missing", found.detail, found.remedy)
+
+
+def _disk(settings: Settings) -> Check:
+    free = shutil.disk_usage(settings.home).free
+    detail = f"{settings.home} has {free / 2**30:.1f} GiB free."
+    if free < _LOW_DISK:
+        return Check("disk", "degraded", detail, "Free some space: a full disk ends runs.")
+    return Check("disk", "ok", detail)
+
+
+async def check_all(settings: Settings, store: Callable[[], Awaitable[object]]) -> list[Check]:
+    """Look at everything.
+
+    Args:
+        settings: The effective settings.
+        store: Reads something from the store.
+    """
+    try:
+        await store()
+        kept = Check("store", "ok", f"SQLite in {settings.home / 'orchestrion.db'}.")
+    except OrchestrionError as error:
+        kept = Check("store", "missing", error.detail, error.remedy)
+    guardrails = Check(
+        "guardrails",
+        "degraded",
+        "Input, output and tool guardrails are not part of this version.",
+        "Review goals you don't trust.",
+    )
+    return [kept, _model(settings), await _sandbox(settings), await asyncio.to_thread(_disk, settings), guardrails]

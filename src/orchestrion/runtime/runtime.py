@@ -1,0 +1,385 @@
+"""The runtime: sessions and runs, whoever asks for them and whichever process carries them out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+
+from orchestrion.core import events as ev
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.ids import is_id, new_id
+from orchestrion.core.settings import Settings
+from orchestrion.runtime.health import Check, check_all
+from orchestrion.runtime.lease import WorkerLease
+from orchestrion.store.embedded import Store, open_embedded
+from orchestrion.store.models import Run, RunRequest, Session
+from orchestrion.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestrion.runtime.executor import Executor
+
+log = structlog.get_logger(__name__)
+
+_POLL = 0.5
+_ADOPT = 2.0
+_SETTLE = 5.0
+_TITLE = 60
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Runtime:
+    """Everything the faces need. Use as an async context manager.
+
+    Args:
+        settings: The effective settings.
+        worker: Carry out the runs that are submitted here; else this process only reads and asks.
+        adopt: Also go on with runs whose process has died, as a server does.
+    """
+
+    def __init__(self, settings: Settings, *, worker: bool = True, adopt: bool = False) -> None:
+        self.settings = settings
+        self._worker = worker
+        self._adopt = worker and adopt
+        self._stack = AsyncExitStack()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopped: set[str] = set()
+        self._slots = asyncio.Semaphore(settings.max_concurrent_runs)
+        self._made_executor: Executor | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the store and begin to look after runs.
+
+        Raises:
+            StoreError: The data directory can't be used.
+        """
+        self._store: Store = await self._stack.enter_async_context(open_embedded(self.settings.home))
+        self._lease = WorkerLease(self.settings.home / "workers")
+        self._stack.callback(self._lease.release)
+        if self._worker:
+            self._watcher = asyncio.create_task(self._watch())
+            self._stack.push_async_callback(self._hand_back)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hand back what is not finished and close the store."""
+        await self._stack.aclose()
+
+    @property
+    def _executor(self) -> Executor:
+        """The part that carries runs out; it imports the agents, so it is made when a run needs it."""
+        if self._made_executor is None:
+            from orchestrion.runtime.executor import Executor
+
+            self._made_executor = Executor(self.settings, self._store, self._lease.worker)
+        return self._made_executor
+
+    async def warm(self) -> None:
+        """Import and build beforehand what the first answer needs."""
+        executor = await asyncio.to_thread(lambda: self._executor)
+        await executor.models(None).warm()
+
+    # Sessions
+
+    async def create_session(self, *, title: str = "", owner: str) -> Session:
+        """Begin a conversation."""
+        now = _now()
+        session = Session(session_id=new_id("ses"), title=title[:_TITLE], owner=owner, created_at=now, updated_at=now)
+        await self._store.records.add_session(session)
+        return session
+
+    async def list_sessions(self, *, owner: str | None) -> list[Session]:
+        """Return sessions, the last used first."""
+        return await self._store.records.sessions(owner)
+
+    async def get_session(self, session_id: str, *, owner: str | None) -> Session:
+        """Return a session.
+
+        Raises:
+            NotFound: There is none, or it is another owner's.
+        """
+        return await self._store.records.session(session_id, owner)
+
+    async def rename_session(self, session_id: str, title: str, *, owner: str | None) -> Session:
+        """Give a session another title. Raises as `get_session`."""
+        session = await self.get_session(session_id, owner=owner)
+        renamed = session.model_copy(update={"title": title.strip()[:_TITLE], "updated_at": _now()})
+        await self._store.records.update_session(renamed)
+        return renamed
+
+    async def delete_session(self, session_id: str, *, owner: str | None) -> None:
+        """Stop a session's runs and remove it with its files, traces and sandbox. Raises as `get_session`."""
+        await self.get_session(session_id, owner=owner)
+        runs = await self._store.records.runs(None, session_id=session_id, limit=10_000)
+        for run in runs:
+            if not run.ended:
+                await self.cancel(run.run_id, owner=owner)
+        await self._executor.sandboxes().close(session_id)
+        await self._store.records.delete_session(session_id)
+        await self.workspace(session_id).destroy()
+        for run in runs:
+            await self._store.checkpoints.adelete_thread(run.run_id)
+            await Workspace(self._trace_directory(run.run_id)).destroy()
+
+    def workspace(self, session_id: str) -> Workspace:
+        """Return a session's files; ask `get_session` first whether it is there.
+
+        Raises:
+            NotFound: That is not a session's id.
+        """
+        if not is_id(session_id, "ses"):
+            raise NotFound(f"There is no session {session_id}.")
+        return Workspace(self.settings.home / "workspaces" / session_id)
+
+    # Runs
+
+    async def submit(self, request: RunRequest, *, owner: str) -> Run:
+        """Accept a goal and start on it.
+
+        Raises:
+            NotFound: There is no such session or file.
+            InvalidInput: The goal is empty.
+            ConfigError: There is no such model.
+            Conflict: This process carries out no runs.
+        """
+        if not self._worker:
+            raise Conflict("This process carries out no runs.")
+        if not request.goal.strip():
+            raise InvalidInput("The goal is empty.", "Say what you want done.")
+        session = await self._session_for(request, owner)
+        request = request.model_copy(update={"session_id": session.session_id})
+        run = Run(
+            run_id=new_id("run"),
+            session_id=session.session_id,
+            state="queued",
+            request=request,
+            worker=self._lease.worker,
+            created_at=_now(),
+        )
+        created = ev.RunCreated(run_id=run.run_id, session_id=run.session_id, goal=request.goal, files=request.files)
+        await self._store.records.add_run(run)
+        await self._store.journal.append(created)
+        self._start(run, None)
+        return run
+
+    async def _session_for(self, request: RunRequest, owner: str) -> Session:
+        """Check what the request names, then return its session, a new one if it names none."""
+        self._executor.models(request.model)
+        if request.session_id is None:
+            if request.files:
+                raise InvalidInput("Files belong to a session, and none is named.", "Name the session_id too.")
+            return await self.create_session(title=_title(request.goal), owner=owner)
+        session = await self.get_session(request.session_id, owner=owner)
+        for path in request.files:
+            self.workspace(session.session_id).stat(path)
+        title = session.title or _title(request.goal)
+        session = session.model_copy(update={"title": title, "updated_at": _now()})
+        await self._store.records.update_session(session)
+        return session
+
+    def _start(self, run: Run, resumed: str | None) -> None:
+        task = asyncio.create_task(self._carry_out(run, resumed), name=run.run_id)
+        self._tasks[run.run_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
+
+    async def _carry_out(self, run: Run, resumed: str | None) -> None:
+        try:
+            async with self._slots:
+                await self._executor.carry_out(run, resumed)
+        except asyncio.CancelledError:
+            if run.run_id in self._stopped:
+                await self._end_stopped(await self._plain_run(run.run_id))
+        except Exception as error:
+            # The store itself is in trouble: the run stays with its last event and is adopted later.
+            log.exception("run could not be kept", run_id=run.run_id, error=str(error))
+
+    async def _end_stopped(self, run: Run) -> None:
+        """End a run that was stopped, unless it was ending by itself at that moment."""
+        if run.ended:
+            await self._end_visibly(run)
+        else:
+            await self._executor.settle(run, ev.RunCancelledEvent())
+
+    async def _plain_run(self, run_id: str) -> Run:
+        return await self._store.records.run(run_id, None)
+
+    def _shown(self, run: Run) -> Run:
+        """A run whose process has died is waiting to be taken up, not running."""
+        if run.state == "running" and not self._lease.alive(run.worker):
+            return run.model_copy(update={"state": "queued"})
+        return run
+
+    async def list_runs(self, *, owner: str | None, session_id: str | None = None, limit: int = 100) -> list[Run]:
+        """Return runs, the newest first."""
+        runs = await self._store.records.runs(owner, session_id=session_id, limit=limit)
+        return [self._shown(run) for run in runs]
+
+    async def get_run(self, run_id: str, *, owner: str | None) -> Run:
+        """Return a run.
+
+        Raises:
+            NotFound: There is none, or it is another owner's.
+        """
+        return self._shown(await self._store.records.run(run_id, owner))
+
+    async def cancel(self, run_id: str, *, owner: str | None) -> Run:
+        """Stop a run, wherever it is carried out. Does nothing to one that has ended. Raises as `get_run`."""
+        run = await self.get_run(run_id, owner=owner)
+        if run.ended:
+            return run
+        await self._store.records.request_cancel(run_id)
+        if run_id in self._tasks:
+            self._stop(run_id)
+        elif not self._lease.alive(run.worker) and await self._claim(run):
+            await self._executor.settle(run, ev.RunCancelledEvent())
+        await self._wait_for_end(run_id)
+        return await self.get_run(run_id, owner=owner)
+
+    def _stop(self, run_id: str) -> None:
+        if run_id not in self._stopped:
+            self._stopped.add(run_id)
+            self._tasks[run_id].cancel()
+
+    async def _claim(self, run: Run) -> bool:
+        return await self._store.records.claim_run(run.run_id, self._lease.worker, run.worker)
+
+    async def _wait_for_end(self, run_id: str) -> None:
+        """Give a run that was asked to stop a moment to do so."""
+        try:
+            async with asyncio.timeout(_SETTLE):
+                async for _ in self._store.journal.follow(run_id):
+                    pass
+        except TimeoutError:
+            log.warning("run has not stopped yet", run_id=run_id)
+
+    async def resume(self, run_id: str, *, owner: str | None) -> Run:
+        """Go on with a run that failed, was stopped, spent its budget, or whose process died. Raises as `get_run`.
+
+        Raises:
+            Conflict: It is finished, or somebody carries it out.
+        """
+        run = await self.get_run(run_id, owner=owner)
+        if run.state == "finished":
+            raise Conflict("That run is finished: there is nothing to resume.", "Send a new goal to its session.")
+        if not run.ended and self._lease.alive(run.worker):
+            raise Conflict("That run is being carried out.", "Follow it, or cancel it first.")
+        if not self._worker:
+            raise Conflict("This process carries out no runs.")
+        run = run.model_copy(update={"state": "queued", "worker": self._lease.worker, "ended_at": None, "error": ""})
+        await self._store.records.reopen_run(run)
+        self._start(run, "You asked for it.")
+        return run
+
+    # Reading
+
+    async def events(self, run_id: str, *, owner: str | None, after: int = 0, limit: int = 1000) -> list[ev.Event]:
+        """Return a run's events after a number. Raises as `get_run`."""
+        await self._store.records.run(run_id, owner)
+        return await self._store.journal.read(run_id, after=after, limit=limit)
+
+    async def follow(self, run_id: str, *, owner: str | None, after: int = 0) -> AsyncIterator[ev.Event]:
+        """Yield a run's events after a number, as they come, to the terminal one. Raises as `get_run`."""
+        await self._store.records.run(run_id, owner)
+        async with aclosing(self._store.journal.follow(run_id, after=after)) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield event
+
+    def _trace_directory(self, run_id: str) -> Path:
+        return self.settings.home / "traces" / run_id
+
+    async def trace_path(self, run_id: str, *, owner: str | None) -> Path:
+        """Return the directory of a run's trace, written anew if the run is still under way. Raises as `get_run`."""
+        run = await self.get_run(run_id, owner=owner)
+        directory = self._trace_directory(run_id)
+        if run.ended and (directory / "session.json").is_file():
+            return directory
+        from orchestrion.tracing import write_trace
+
+        return await write_trace(run, self._store.journal, self._store.blobs, directory)
+
+    async def usage(self, *, owner: str | None) -> dict[str, Any]:
+        """Return what all runs together have used, and each of them."""
+        runs = await self._store.records.runs(owner, limit=10_000)
+        priced = [run.usage.usd for run in runs if run.usage.usd is not None]
+        return {
+            "runs": len(runs),
+            "input_tokens": sum(run.usage.input_tokens for run in runs),
+            "output_tokens": sum(run.usage.output_tokens for run in runs),
+            "usd": sum(priced),
+            "unpriced_runs": len(runs) - len(priced),
+        }
+
+    async def health(self) -> list[Check]:
+        """Say what works, what is degraded and how to mend it."""
+        return await check_all(self.settings, lambda: self._store.records.sessions(None, 1))
+
+    # Looking after runs
+
+    async def _watch(self) -> None:
+        """Stop runs that another process was asked to stop; adopt those whose process has died."""
+        waited = _ADOPT
+        while True:
+            try:
+                for run_id in await self._store.records.cancels(self._lease.worker) & self._tasks.keys():
+                    self._stop(run_id)
+                if self._adopt and waited >= _ADOPT:
+                    waited = 0.0
+                    await self._adopt_orphans()
+            except Exception as error:
+                log.warning("looking after runs failed", error=str(error))
+            await asyncio.sleep(_POLL)
+            waited += _POLL
+
+    async def _adopt_orphans(self) -> None:
+        for run in await self._store.records.orphans(self._lease.worker):
+            if self._lease.alive(run.worker) or not await self._claim(run):
+                continue
+            if run.ended:
+                await self._end_visibly(run)
+            else:
+                self._start(run, "Its process had ended; it goes on from its last step.")
+
+    async def _end_visibly(self, run: Run) -> None:
+        """A process died between a run's record and its terminal event: append what the record says."""
+        last = await self._last_event(run.run_id)
+        if last is not None and last.terminal:
+            await self._store.records.update_run(run.model_copy(update={"worker": None}))
+            return
+        ends: dict[str, ev.EventBase] = {
+            "finished": ev.RunFinished(answer=run.answer),
+            "cancelled": ev.RunCancelledEvent(answer=run.answer),
+            "budget_spent": ev.RunBudgetSpent(kind="unknown", limit=0, answer=run.answer),
+        }
+        failed = ev.RunFailed(code="internal", error=run.error, answer=run.answer)
+        await self._executor.settle(run, ends.get(run.state, failed))
+
+    async def _last_event(self, run_id: str) -> ev.Event | None:
+        last: ev.Event | None = None
+        while page := await self._store.journal.read(run_id, after=last.seq if last else 0):
+            last = page[-1]
+        return last
+
+    async def _hand_back(self) -> None:
+        """Stop working without ending the runs: whoever comes next goes on with them."""
+        self._watcher.cancel()
+        tasks = dict(self._tasks)
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(self._watcher, *tasks.values(), return_exceptions=True)
+        for run_id in tasks.keys() - self._stopped:
+            run = await self._plain_run(run_id)
+            if not run.ended:
+                await self._store.records.update_run(run.model_copy(update={"state": "queued", "worker": None}))
+
+
+def _title(goal: str) -> str:
+    text = " ".join(goal.split())
+    return text if len(text) <= _TITLE else text[: _TITLE - 1].rstrip() + "…"
