@@ -1,0 +1,112 @@
+"""Which columns say most: the measures worth adding up, the categories worth comparing, the dates to follow."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .dates import parse_dates
+from .errors import TableError
+from .roles import is_year, roles
+
+_ADDITIVE = re.compile(
+    r"amount|revenue|sales|turnover|total|cost|profit|income|expense|spend|payment|fee|quantity|qty|units|volume"
+    r"|precipitation|rain|hours|visits|orders|downloads|clicks|umsatz|menge|betrag|deaths|cases|incidents|population",
+    re.IGNORECASE,
+)
+_AVERAGED = re.compile(
+    r"price|rate|ratio|percent|pct|%|average|avg|mean|median|score|rating|temp|age\b|index|share|per[\s_]|speed|discount"
+    r"|lat(itude)?$|lon(gitude)?$|lng$",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(r"lat(itude)?$|lon(gitude)?$|lng$", re.IGNORECASE)
+_WEIGHTY = re.compile(r"total|revenue|sales|amount|profit|umsatz|betrag", re.IGNORECASE)
+MOST_GROUPS = 60
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns to work with, best first.
+
+    Attributes:
+        measures: Numbers to sum, average and relate.
+        categories: Columns to group by.
+        dates: Time axes.
+        texts: What is left of text.
+    """
+
+    measures: list[str]
+    categories: list[str]
+    dates: list[str]
+    texts: list[str]
+
+
+def choose(df: pd.DataFrame, measure: str | None = None, by: str | None = None) -> Choice:
+    """Rank a table's columns by what they are good for.
+
+    Args:
+        df: A table.
+        measure: Put this column first among the measures.
+        by: Put this column first among the categories.
+
+    Raises:
+        TableError: A column asked for does not exist, or the measure is not numeric.
+    """
+    kinds = roles(df)
+    numeric = [name for name, role in kinds.items() if role == "numeric" and df[name].nunique() > 1]
+    measures = sorted(numeric, key=lambda name: -_weight(df[name]))
+    grouping = [name for name, role in kinds.items() if role in {"category", "boolean"} and _groups(df[name])]
+    grouping += [name for name in numeric if df[name].nunique() <= 8 and len(df) >= 40 and (df[name] % 1 == 0).all()]
+    categories = sorted(grouping, key=lambda name: _untidiness(df[name]))
+    return Choice(
+        measures=_first(df, measures, measure, must_be_numeric=True),
+        categories=_first(df, categories, by),
+        dates=[name for name, role in kinds.items() if role == "date"],
+        texts=[name for name, role in kinds.items() if role in {"text", "identifier", "category"}],
+    )
+
+
+def is_additive(name: str) -> bool:
+    """Whether the sum over rows means something; if unsure, no, and the mean is used."""
+    return bool(_ADDITIVE.search(name)) and not _AVERAGED.search(name)
+
+
+def as_dates(values: pd.Series) -> pd.Series:
+    """Return a column whose role is date as dates; whole years are their first of January."""
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return values.dt.tz_localize(None)
+    if is_year(values):
+        return pd.to_datetime(values.astype("Int64").astype("str"), format="%Y", errors="coerce")
+    parsed = parse_dates(values)
+    if parsed is None:
+        raise TableError(f"“{values.name}” does not hold dates.")
+    return parsed
+
+
+def _first(df: pd.DataFrame, names: list[str], wanted: str | None, *, must_be_numeric: bool = False) -> list[str]:
+    if wanted is None:
+        return names
+    if wanted not in df.columns:
+        raise TableError(f"There is no column “{wanted}”; there are {', '.join(map(str, df.columns))}.")
+    if must_be_numeric and not pd.api.types.is_numeric_dtype(df[wanted].dtype):
+        raise TableError(f"“{wanted}” is not numeric, so it can't be the measure.")
+    return [wanted, *[name for name in names if name != wanted]]
+
+
+def _weight(values: pd.Series) -> float:
+    """Named like money or amounts, rarely missing, rich in values: those first."""
+    name = str(values.name)
+    weight = 2.0 * bool(_WEIGHTY.search(name)) + 1.0 * is_additive(name) - 2.0 * bool(_PLACE.search(name))
+    return weight + float(values.notna().mean()) + min(1.0, values.nunique() / 20)
+
+
+def _groups(values: pd.Series) -> bool:
+    return 1 < values.nunique() <= MOST_GROUPS
+
+
+def _untidiness(values: pd.Series) -> float:
+    """Between two and a dozen groups compare well; many or half-empty ones do not."""
+    groups = values.nunique()
+    return max(0, groups - 12) / 12 + 2 * float(values.isna().mean()) + 0.3 * (groups == 2)
