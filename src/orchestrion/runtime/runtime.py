@@ -14,6 +14,7 @@ import structlog
 from orchestrion.core import events as ev
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.ids import is_id, new_id
+from orchestrion.core.logs import configure_logs
 from orchestrion.core.settings import Settings
 from orchestrion.runtime.health import Check, check_all
 from orchestrion.runtime.lease import WorkerLease
@@ -61,6 +62,7 @@ class Runtime:
         Raises:
             StoreError: The data directory can't be used.
         """
+        configure_logs(self.settings)
         self._store: Store = await self._stack.enter_async_context(open_embedded(self.settings.home))
         self._lease = WorkerLease(self.settings.home / "workers")
         self._stack.callback(self._lease.release)

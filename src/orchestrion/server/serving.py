@@ -176,7 +176,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     stop = _Stop()
     with bind(settings.host, settings.port) as listener, _signals(stop):
         url = url_of(listener, settings.host)
-        async with Runtime(settings) as runtime:
+        async with Runtime(settings, adopt=True) as runtime:
             server = _Server(create_app(runtime), stop, lambda: on_ready(url))
             await server.serve(sockets=[listener])
     stop.finished()

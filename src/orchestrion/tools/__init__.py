@@ -35,8 +35,7 @@ def research_tools() -> list[BaseTool]:
     from orchestrion.tools.files import list_files, read_file, write_file
     from orchestrion.tools.plan import update_plan
     from orchestrion.tools.report import write_report
-    from orchestrion.tools.sources import list_sources, read_source, search_documents
-    from orchestrion.tools.web_fetch import web_fetch
+    from orchestrion.tools.research import list_sources, read_source, search_documents, web_fetch
 
     reading = [list_files, read_file, list_sources, search_documents, read_source, web_fetch]
     return _declared([*reading, write_file, execute_code, update_plan, write_report])

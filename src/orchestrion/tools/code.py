@@ -42,7 +42,7 @@ async def _announce(context: RunContext, before: dict[str, tuple[int, int]]) -> 
             await context.emit(ArtifactWritten(file=context.workspace.stat(path)))
 
 
-@tool
+@tool(parse_docstring=True)
 async def execute_code(code: str, runtime: ToolRuntime[RunContext], language: Literal["python"] = "python") -> str:
     """Run Python in the sandbox. Variables, imports and files stay for later calls of the whole conversation.
 
@@ -62,7 +62,7 @@ async def execute_code(code: str, runtime: ToolRuntime[RunContext], language: Li
     return shorten(_code_text(result, figures))
 
 
-@tool
+@tool(parse_docstring=True)
 async def execute(command: str, runtime: ToolRuntime[RunContext]) -> str:
     """Run a shell command in the sandbox, in the workspace. There is no network.
 

@@ -11,7 +11,7 @@ from orchestrion.tools.output import shorten
 _READ_BYTES = 4_000_000
 
 
-@tool
+@tool(parse_docstring=True)
 async def list_files(runtime: ToolRuntime[RunContext], path: str = "") -> str:
     """List the files of the workspace with their sizes.
 
@@ -23,7 +23,7 @@ async def list_files(runtime: ToolRuntime[RunContext], path: str = "") -> str:
     return shorten("\n".join(f"{file.path} ({file.size} bytes)" for file in files) or "There are no files.")
 
 
-@tool
+@tool(parse_docstring=True)
 async def read_file(path: str, runtime: ToolRuntime[RunContext], offset: int = 0, limit: int = 2000) -> str:
     """Read a text file of the workspace, by lines.
 
@@ -40,7 +40,7 @@ async def read_file(path: str, runtime: ToolRuntime[RunContext], offset: int = 0
     return shorten("\n".join(shown) + (f"\n[{rest} more lines]" if rest > 0 else ""))
 
 
-@tool
+@tool(parse_docstring=True)
 async def write_file(path: str, content: str, runtime: ToolRuntime[RunContext]) -> str:
     """Write a text file into the workspace, replacing what is there.
 

@@ -8,7 +8,7 @@ from orchestrion.core.events import PlanStep, PlanUpdated
 from orchestrion.tools.context import RunContext
 
 
-@tool
+@tool(parse_docstring=True)
 async def update_plan(done: list[int], runtime: ToolRuntime[RunContext], active: int | None = None) -> str:
     """Show the user how far the plan is. Call it whenever a step is finished.
 
