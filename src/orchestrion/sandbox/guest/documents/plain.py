@@ -61,7 +61,7 @@ def declared_in(head: bytes) -> str | None:
 
 
 def clean(text: str) -> str:
-    """Return text as it is stored and quoted: composed, plain line ends, no invisible letters or runs of empty lines."""
+    """Return text as it is stored: composed, plain line ends, nothing invisible, no runs of empty lines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n").replace("\v", "\n")
     text = unicodedata.normalize("NFC", text).translate(_DROPPED)
     text = "".join(letter for letter in text if letter in _KEPT_CONTROLS or not _is_control(letter))

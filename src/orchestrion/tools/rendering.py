@@ -1,0 +1,111 @@
+"""Turns a report's parts into Markdown in which nothing that a model or a document wrote can act.
+
+Titles and quotes are escaped; in running text Markdown stays, HTML doesn't, pictures are the workspace's own only,
+and link destinations with a scheme other than http, https or mailto are cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import PurePosixPath
+from urllib.parse import quote as percent_encode
+
+MARKER = re.compile(r"\[\[\s*\^?(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*\]\]")
+BARE_MARKER = re.compile(r"(?<![\w\]\[\\!])\[(\d{1,3})\](?![\[(\w])")
+PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp")
+
+_TAG = re.compile(r"<(?!https?://[^\s<>]*>)(?=[A-Za-z/!?])")
+_IMAGE = re.compile(r"!\[([^\]]*)\]\(\s*<?([^)\s>]*)>?[^)]*\)")
+_IMAGE_BY_NAME = re.compile(r"!(\[[^\]]*\](?!\())")
+_DESTINATION = re.compile(
+    r"(\]\(\s*<?|^\s{0,3}\[[^\]]+\]:\s*<?)(?!https?:|mailto:)[A-Za-z][A-Za-z0-9+.-]*:[^\s)>]*", re.M
+)
+_CODE_SPAN = re.compile(r"(`+[^`]*`+)")
+_FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return a text as one line, cut at a limit."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def escape_title(text: str) -> str:
+    """Return a title in which no Markdown link, picture or HTML is left."""
+    line = re.sub(
+        r"([\\`\[\]])", r"\\\1", one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    )
+    return line.strip("# ") or "Untitled"
+
+
+def escape_quote(text: str) -> str:
+    """Return a quote that reads as it is written: only what could act is escaped."""
+    return re.sub(r"\](?=[(\[:])", r"\\]", _TAG.sub("&lt;", text)).replace("`", "\\`")
+
+
+def destination(path: str) -> str:
+    """Return a workspace path as a link's destination."""
+    return percent_encode(path, safe="/")
+
+
+def link_to(origin: str) -> str:
+    """Return where a source came from: a link for a URL, else the text."""
+    if re.match(r"https?://", origin):
+        return f"<{percent_encode(origin, safe=':/?#[]@!$&()*+,;=%~.-_')}>"
+    return escape_quote(one_line(origin))
+
+
+def caption(path: str) -> str:
+    """Return a caption made from a picture's name: `charts/sales-by_month.png` is "Sales by month"."""
+    words = re.sub(r"[-_\s]+", " ", PurePosixPath(path).stem).strip() or "Chart"
+    return escape_title(words[:1].upper() + words[1:])
+
+
+def safe_text(text: str, pictures: Collection[str], mark: Callable[[str], str]) -> tuple[str, list[str]]:
+    """Return running Markdown made safe, and the pictures that were taken out of it.
+
+    Args:
+        text: As the model wrote it.
+        pictures: Paths of pictures that exist.
+        mark: Turns citation markers in a piece of prose into numbers.
+    """
+    lost: list[str] = []
+    lines: list[str] = []
+    prose: list[str] = []
+    fence = ""
+
+    def flush() -> None:
+        if prose:
+            lines.append(_safe_prose("\n".join(prose), pictures, mark, lost))
+            prose.clear()
+
+    for line in text.replace("\r\n", "\n").strip().split("\n"):
+        found = _FENCE.match(line)
+        if not fence and not found:
+            prose.append(line)
+            continue
+        flush()
+        lines.append(line)
+        if found and not fence:
+            fence = found.group(1)
+        elif found and found.group(1).startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+    flush()
+    # A code block left open would swallow the rest of the report.
+    return "\n".join([*lines, fence] if fence else lines), lost
+
+
+def _safe_prose(text: str, pictures: Collection[str], mark: Callable[[str], str], lost: list[str]) -> str:
+    def image(found: re.Match[str]) -> str:
+        path = found.group(2).removeprefix("./")
+        if path in pictures:
+            return f"![{escape_title(found.group(1) or caption(path))}]({destination(path)})"
+        lost.append(found.group(2))
+        return found.group(1)
+
+    pieces = _CODE_SPAN.split(text)
+    for position in range(0, len(pieces), 2):
+        piece = _IMAGE_BY_NAME.sub(r"\1", _IMAGE.sub(image, _TAG.sub("&lt;", pieces[position])))
+        pieces[position] = mark(_DESTINATION.sub(r"\1#", piece))
+    return "".join(pieces)
