@@ -60,7 +60,7 @@ class Tokens(AsyncCallbackHandler):
         self.tokens: list[Any] = []
 
     async def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
-        self.tokens.append(token)
+        self.tokens.append(kwargs["chunk"].message.text)
 
 
 async def test_ainvoke_streams_to_callbacks_and_counts_tokens(chat: Chat) -> None:
@@ -76,6 +76,14 @@ async def test_ainvoke_streams_to_callbacks_and_counts_tokens(chat: Chat) -> Non
     assert (usage["input_tokens"], usage["output_tokens"]) == (100, 20)
     assert usage["input_token_details"]["cache_read"] == 40
     assert server.requests[0].stream
+
+
+async def test_text_before_a_tool_call_is_streamed_to_callbacks_too(chat: Chat) -> None:
+    async with StandIn(Script([Reply(text=TEXT, tool_calls=[ToolCall("add", {"a": 1, "b": 2})])])) as server:
+        tokens = Tokens()
+        answer = await chat(server).bind_tools([add]).ainvoke("hello", config={"callbacks": [tokens]})
+    assert answer.text == "".join(tokens.tokens) == TEXT
+    assert len([token for token in tokens.tokens if token]) > 3
 
 
 async def test_the_request_arrives_as_it_was_made(chat: Chat) -> None:
