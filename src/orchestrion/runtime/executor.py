@@ -64,6 +64,7 @@ class Executor:
         self._store = store
         self._worker = worker
         self._sandboxes: Sandboxes | None = None
+        self.settling: set[str] = set()
         self._agents = Agents(store.checkpoints)
         self._models: dict[str | None, Models] = {}
 
@@ -179,7 +180,20 @@ class Executor:
         return ev.RunFinished(answer=answer)
 
     async def settle(self, run: Run, end: ev.EventBase, flow: Flow | None = None) -> Run:
-        """Bring a run to its terminal state: record first, then the event, then the trace."""
+        """Bring a run to its terminal state: record first, then the event, then the trace.
+
+        Args:
+            run: The run as it stood.
+            end: Its terminal event.
+            flow: What carried it out, if it got that far.
+        """
+        self.settling.add(run.run_id)
+        try:
+            return await self._settle(run, end, flow)
+        finally:
+            self.settling.discard(run.run_id)
+
+    async def _settle(self, run: Run, end: ev.EventBase, flow: Flow | None) -> Run:
         files = await self._files(run)
         fields = {"run_id": run.run_id, "files": files, "agent": "orchestrator" if flow else "system"}
         end = end.model_copy(update=fields)

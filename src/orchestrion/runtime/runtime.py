@@ -246,7 +246,7 @@ class Runtime:
         return await self.get_run(run_id, owner=owner)
 
     def _stop(self, run_id: str) -> None:
-        if run_id not in self._stopped:
+        if run_id not in self._stopped | self._executor.settling:
             self._stopped.add(run_id)
             self._tasks[run_id].cancel()
 
@@ -373,8 +373,9 @@ class Runtime:
         """Stop working without ending the runs: whoever comes next goes on with them."""
         self._watcher.cancel()
         tasks = dict(self._tasks)
-        for task in tasks.values():
-            task.cancel()
+        for run_id, task in tasks.items():
+            if run_id not in self._executor.settling:
+                task.cancel()
         await asyncio.gather(self._watcher, *tasks.values(), return_exceptions=True)
         for run_id in tasks.keys() - self._stopped:
             run = await self._plain_run(run_id)

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from orchestrion.store.database import Database, blobs
 
 _PAGE = 500
+_KEEP = insert(blobs).on_conflict_do_nothing()
 
 
 class SqliteBlobs:
@@ -27,8 +28,7 @@ class SqliteBlobs:
         digests = [hashlib.sha256(text).hexdigest() for text in texts]
         rows = [{"digest": digest, "data": text} for digest, text in zip(digests, texts, strict=True)]
         if rows:
-            async with self._database.write() as connection:
-                await connection.execute(insert(blobs).on_conflict_do_nothing(), rows)
+            await self._database.write(lambda connection: connection.execute(_KEEP, rows))
         return digests
 
     async def get(self, digests: Sequence[str]) -> dict[str, Any]:

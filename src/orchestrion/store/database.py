@@ -7,16 +7,18 @@ may be lost. Writes are serialised within the process; other processes wait thei
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from orchestrion.core.errors import StoreError
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 metadata = MetaData()
@@ -77,6 +79,7 @@ class Database:
         )
         event.listen(self._engine.sync_engine, "connect", _prepare)
         self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Make the tables that are missing.
@@ -84,17 +87,19 @@ class Database:
         Raises:
             StoreError: The file can't be used, or a newer version of Orchestrion wrote it.
         """
-        async with self.write() as connection:
-            found = (await connection.exec_driver_sql("PRAGMA user_version")).scalar_one()
-            if found > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.path} was written by a newer version of Orchestrion.", "Upgrade Orchestrion."
-                )
+        await self.write(self._make_tables)
+
+    async def _make_tables(self, connection: AsyncConnection) -> None:
+        found = (await connection.exec_driver_sql("PRAGMA user_version")).scalar_one()
+        if found > SCHEMA_VERSION:
+            raise StoreError(f"{self.path} was written by a newer version of Orchestrion.", "Upgrade Orchestrion.")
+        if found < SCHEMA_VERSION:
             await connection.run_sync(metadata.create_all)
             await connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Wait for the writes that are under way, then close every connection."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -110,22 +115,30 @@ class Database:
         except DBAPIError as error:
             raise _store_error(error) from error
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection inside a transaction that is committed at the end, or undone by an exception.
+    async def write(self, unit: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `unit` in a transaction that is committed at its end, or undone by an exception.
+
+        The transaction goes through to its end even if the caller is cancelled meanwhile: half a write is no write.
 
         Raises:
             StoreError: It could not be kept, for instance because the disk is full.
         """
+        task = asyncio.create_task(self._transact(unit))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
+
+    async def _transact(self, unit: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         try:
             async with self._writing, self._engine.connect() as connection:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
-                    yield connection
+                    result = await unit(connection)
                 except BaseException:
-                    await asyncio.shield(connection.exec_driver_sql("ROLLBACK"))
+                    await connection.exec_driver_sql("ROLLBACK")
                     raise
                 await connection.exec_driver_sql("COMMIT")
+                return result
         except DBAPIError as error:
             raise _store_error(error) from error
 

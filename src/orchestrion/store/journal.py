@@ -101,8 +101,7 @@ class SqliteJournal:
     async def _write(self, group: list[_Pending]) -> None:
         """Commit a group at once; followers are woken only after the commit."""
         try:
-            async with self._database.write() as connection:
-                numbered = await self._insert(connection, group)
+            numbered = await self._database.write(lambda connection: self._insert(connection, group))
         except OrchestrionError as error:
             self._fail(group, error)
             return

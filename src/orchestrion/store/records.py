@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.events import TERMINAL_STATES
@@ -39,11 +40,10 @@ class SqliteRecords:
         self._database = database
 
     async def _execute(self, *statements: Any) -> int:
-        count = 0
-        async with self._database.write() as connection:
-            for statement in statements:
-                count += (await connection.execute(statement)).rowcount
-        return count
+        async def unit(connection: AsyncConnection) -> int:
+            return sum([(await connection.execute(statement)).rowcount for statement in statements])
+
+        return await self._database.write(unit)
 
     async def _select(self, query: Select[Any]) -> list[str]:
         async with self._database.read() as connection:
