@@ -1,7 +1,7 @@
 """The tool that writes report.md: citations checked against stored sources, charts against stored files.
 
-A citation that doesn't hold is taken out, listed in the report, told to the model and shown to the user. The report is
-always written; a model that mends its quotes calls the tool again.
+A citation that doesn't hold is taken out, listed in the report, told to the model and shown to the user. The report
+is always written; a model that mends its quotes calls the tool again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.events import ArtifactWritten, FileRef, RunNotice
 from orchestrion.store.workspace import Workspace
-from orchestrion.tools.citations import locate
+from orchestrion.tools.citations import Quote, locate
 from orchestrion.tools.context import RunContext
 from orchestrion.tools.rendering import (
     BARE_MARKER,
@@ -37,6 +37,8 @@ REPORT = "report.md"
 CITATIONS = "citations.json"
 _MOST_CHARACTERS = 2_000_000
 _READ_BYTES = 8_000_000
+_MARKER = re.compile(rf"(?P<space>[ \t]*)(?P<marker>{MARKER.pattern})")
+_ANY_MARKER = re.compile(rf"(?P<space>[ \t]*)(?P<marker>{MARKER.pattern}|{BARE_MARKER.pattern})")
 
 
 class Citation(BaseModel):
@@ -162,12 +164,14 @@ async def build_report(workspace: Workspace, title: str, sections: list[Section]
     pictures = {path for path in files if path.lower().endswith(PICTURES)}
     report = Report(sections=len(sections))
     checker = _Checker(workspace, await load_index(workspace), report)
+    # In a report with citations a plain [1] reads as one, so it is held to the same rule.
+    pattern = _ANY_MARKER if any(section.citations for section in sections) else _MARKER
     parts = [f"# {escape_title(title)}"]
     for number, section in enumerate(sections, 1):
         numbers = [
             await checker.check(f"section {number}, citation {at}", c) for at, c in enumerate(section.citations, 1)
         ]
-        parts += _rendered(section, numbers, pictures, report)
+        parts += _rendered(section, numbers, pictures, report, pattern)
     report.markdown = "\n\n".join([*parts, *_removed_part(report), *_sources_part(report)]) + "\n"
     return report
 
@@ -187,9 +191,14 @@ class _Checker:
             source = find_source(self._index, citation.source)
             found = locate(await self._text(source), citation.quote)
         except OrchestrionError as error:
-            return self._remove(place, citation, str(error))
+            self._remove(place, citation, str(error))
+            return None
         if found is None:
-            return self._remove(place, citation, await self._why(source, citation.quote))
+            self._remove(place, citation, await self._why(source, citation.quote))
+            return None
+        return self._number(source, found)
+
+    def _number(self, source: Source, found: Quote) -> int:
         for known in self._report.cited:
             if (known.source, known.offset, known.quote) == (source.id, found.offset, found.text):
                 return known.n
@@ -226,10 +235,12 @@ class _Checker:
         return f"These words are not in {source.id}."
 
 
-def _rendered(section: Section, numbers: list[int | None], pictures: set[str], report: Report) -> list[str]:
+def _rendered(
+    section: Section, numbers: list[int | None], pictures: set[str], report: Report, pattern: re.Pattern[str]
+) -> list[str]:
     """Return a section's blocks: heading, text with its numbers, charts."""
     used: set[int] = set()
-    text, lost = safe_text(section.text, pictures, lambda prose: _mark(prose, numbers, used, report))
+    text, lost = safe_text(section.text, pictures, lambda prose: _mark(prose, numbers, used, report, pattern))
     report.missing += lost
     unused = list(dict.fromkeys(number for number in numbers if number and number not in used))
     if unused:
@@ -244,11 +255,11 @@ def _rendered(section: Section, numbers: list[int | None], pictures: set[str], r
     return [*heading, *([text] if text else []), *charts]
 
 
-def _mark(prose: str, numbers: list[int | None], used: set[int], report: Report) -> str:
+def _mark(prose: str, numbers: list[int | None], used: set[int], report: Report, pattern: re.Pattern[str]) -> str:
     """Put the report's numbers in place of a section's markers; a marker whose citation fell goes with it."""
 
     def replace(found: re.Match[str]) -> str:
-        wanted = [int(part) for part in re.split(r"\s*[,;]\s*", found.group("numbers"))]
+        wanted = [int(digits) for digits in re.findall(r"\d+", found.group("marker"))]
         report.stray += [f"[[{number}]]" for number in wanted if not 1 <= number <= len(numbers)]
         kept = [numbers[number - 1] for number in wanted if 1 <= number <= len(numbers)]
         final = list(dict.fromkeys(number for number in kept if number))
@@ -256,18 +267,10 @@ def _mark(prose: str, numbers: list[int | None], used: set[int], report: Report)
         if not final:
             return ""
         # `[1](` and `[1]:` would be a link and its definition.
-        return (
-            found.group("space") + "".join(f"[{number}]" for number in final) + (" " if found.group("next") else "")
-        )
+        gap = " " if prose[found.end() : found.end() + 1] in {"(", ":"} else ""
+        return found.group("space") + "".join(f"[{number}]" for number in final) + gap
 
-    if not MARKER.search(prose) and not numbers:
-        return prose
-    pattern = MARKER if MARKER.search(prose) else BARE_MARKER
-    return re.sub(rf"(?P<space>\s*)(?:{_named(pattern)})(?P<next>(?=[(:]))?", replace, prose)
-
-
-def _named(pattern: re.Pattern[str]) -> str:
-    return pattern.pattern.replace(r"(\d", r"(?P<numbers>\d", 1)
+    return pattern.sub(replace, prose)
 
 
 def _removed_part(report: Report) -> list[str]:
@@ -278,7 +281,7 @@ def _removed_part(report: Report) -> list[str]:
     ]
     return [
         "## Removed citations",
-        "These quotes could not be confirmed and support nothing above.",
+        "These quotes are not in their sources; what they were to support is unconfirmed.",
         "\n".join(lines),
     ]
 

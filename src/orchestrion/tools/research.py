@@ -123,7 +123,8 @@ def research_tools() -> list[BaseTool]:
 async def _ingest_uploads(context: RunContext, call_id: str) -> None:
     """Read the uploads that are new or have changed. The caller holds the lock."""
     index = await load_index(context.workspace)
-    known = {(s.origin, s.fingerprint) for s in [*index.current, *index.unreadable]}
+    known = {(source.origin, source.fingerprint) for source in index.current}
+    known |= {(entry.origin, entry.fingerprint) for entry in index.unreadable}
     fresh = [
         (file.path, mark)
         for file in await context.workspace.list(UPLOADS)
