@@ -1,0 +1,1 @@
+"""The command line: one of the faces of a run. Everything heavy is imported by the command that needs it."""

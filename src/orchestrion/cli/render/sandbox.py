@@ -1,0 +1,23 @@
+"""`sandbox.created`, `sandbox.reused` and `sandbox.lost`."""
+
+from __future__ import annotations
+
+from orchestrion.cli.render.view import View
+from orchestrion.cli.text import seconds
+from orchestrion.core.events import SandboxCreated, SandboxLost, SandboxReused
+
+
+def sandbox_created(view: View, event: SandboxCreated) -> None:
+    """Say that the isolated computer is there."""
+    view.screen.line((f"sandbox ready ({event.provider}, {seconds(event.seconds)})", "dim"))
+
+
+def sandbox_reused(view: View, event: SandboxReused) -> None:
+    """Say that the session's own was found alive."""
+    view.screen.line((f"the session's sandbox goes on ({event.provider}): its variables are still there", "dim"))
+
+
+def sandbox_lost(view: View, event: SandboxLost) -> None:
+    """Say what is gone and what is not."""
+    text = f"The sandbox is gone ({event.reason.rstrip('.')}); files are kept, live variables are lost."
+    view.screen.line(("Note: ", "bold yellow"), (text, "yellow"))
