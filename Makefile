@@ -14,7 +14,7 @@ override GOAL := $(value GOAL)
 override FILE := $(value FILE)
 export GOAL FILE
 
-.PHONY: run test serve check bench lock setup clean page wheel help
+.PHONY: help run test serve check bench setup page wheel reference lock clean
 .SILENT:
 
 help:  ## this list
@@ -55,6 +55,10 @@ page:  ## build the web page only
 wheel: page  ## dist/*.whl and dist/*.tar.gz, with the page inside
 	$(SETUP) check
 	$(IN)/python -m build --no-isolation
+
+reference:  ## write docs/reference from the code
+	$(SETUP) run
+	$(IN)/python scripts/reference.py
 
 lock:  ## compile requirements/*.in into hash-pinned lock files
 	$(SETUP) test
