@@ -120,7 +120,7 @@ def diagnose(problem: str, proc_sys: Path = Path("/proc/sys")) -> SandboxUnavail
                 f"As root: `sysctl -w {key}={good}`, and put that line into /etc/sysctl.d/ to keep it.",
             )
     return SandboxUnavailable(
-        f"This machine or container forbids the namespaces that the sandbox is made of ({problem[:200].rstrip('.')}).",
+        f"The namespaces that the sandbox is made of are forbidden here ({problem[:200].rstrip('.')}).",
         "In a container, allow them: `docker run --security-opt seccomp=unconfined --security-opt "
         "systempaths=unconfined --cap-add SYS_ADMIN …`.",
     )

@@ -62,8 +62,7 @@ class LocalProvider:
             SandboxError: This one could not be made.
         """
         ground = await self._explore()
-        # Should we be cancelled meanwhile, the sandbox still gets its record, and is found the next time.
-        record = await asyncio.shield(asyncio.to_thread(self._launch, spec, ground))
+        record = await _in_full(asyncio.create_task(asyncio.to_thread(self._launch, spec, ground)))
         sandbox = LocalSandbox(record, self._records)
         if not await sandbox.ping(_READY):
             why = launch.reason(self._records.root / record.id / "log")
@@ -133,6 +132,15 @@ class LocalProvider:
             info = os.pipe()
             argv = bwrap_argv(plan, command, info_fd=info[1])
             return launch.spawn(argv, info, [listener.fileno()], place / "log")
+
+
+async def _in_full(task: asyncio.Task[records.Record]) -> records.Record:
+    """Await a launch; if we are cancelled meanwhile, let it come to its end first, so that its record is found."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _offer(mode: Mode) -> str:

@@ -128,7 +128,7 @@ class Records:
         shutil.rmtree(self.root / sandbox_id, ignore_errors=True)
 
     @contextlib.asynccontextmanager
-    async def locked(self, session_id: str, timeout: float) -> AsyncIterator[None]:
+    async def locked(self, session_id: str, wait: float) -> AsyncIterator[None]:
         """Keep other processes from making a sandbox for this session meanwhile.
 
         Raises:
@@ -140,14 +140,14 @@ class Records:
         slot = hashlib.sha256(session_id.encode()).digest()[0]
         fd = os.open(locks / f"{slot:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            await _lock(fd, timeout)
+            await _lock(fd, wait)
             yield
         finally:
             os.close(fd)
 
 
-async def _lock(fd: int, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+async def _lock(fd: int, wait: float) -> None:
+    deadline = time.monotonic() + wait
     while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

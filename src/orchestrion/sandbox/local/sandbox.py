@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from orchestrion.core.errors import SandboxError, SandboxGone
 from orchestrion.sandbox.local.capture import Capture
 from orchestrion.sandbox.local.records import Record, Records, kill
 from orchestrion.sandbox.local.wire import Connection, text_of
-from orchestrion.sandbox.protocols import CodeError, CodeResult, CommandResult, OnOutput, Output, Rich
+from orchestrion.sandbox.protocols import CodeError, CodeResult, CommandResult, OnOutput, Output, Rich, Stream
+
+Kind: TypeAlias = Literal["text", "html", "json", "png"]
 
 _GRACE = 10
 _RICH_BYTES = 64 * 1024 * 1024
-_KINDS = ("text", "html", "json", "png")
+_KINDS: dict[str, Kind] = {"text": "text", "html": "html", "json": "json", "png": "png"}
+_STREAMS: dict[str, Stream] = {"stdout": "stdout", "stderr": "stderr"}
 
 
 class _Collector:
@@ -23,7 +26,7 @@ class _Collector:
 
     def __init__(self, on_output: OnOutput | None) -> None:
         self._on_output = on_output
-        self.captures = {"stdout": Capture(), "stderr": Capture()}
+        self.captures: dict[Stream, Capture] = {"stdout": Capture(), "stderr": Capture()}
         self.results: list[Rich] = []
         self.waited = 0.0
         self._rich_size = 0
@@ -38,19 +41,19 @@ class _Collector:
                 raise SandboxError("The sandbox sent a message of an unknown kind.")
 
     async def _output(self, stream: str, text: str) -> None:
-        if stream != "stdout" and stream != "stderr":
+        if stream not in _STREAMS:
             raise SandboxError("The sandbox sent output of an unknown stream.")
-        self.captures[stream].add(text)
+        self.captures[_STREAMS[stream]].add(text)
         if self._on_output is not None:
             begin = time.monotonic()
-            await self._on_output(Output(stream, text))
+            await self._on_output(Output(_STREAMS[stream], text))
             self.waited += time.monotonic() - begin
 
     def _rich(self, kind: str, data: str) -> None:
         self._rich_size += len(data)
         if kind not in _KINDS or self._rich_size > _RICH_BYTES:
             raise SandboxError("The sandbox sent results that are too large or of an unknown kind.")
-        self.results.append(Rich(kind, data))  # type: ignore[arg-type]
+        self.results.append(Rich(_KINDS[kind], data))
 
 
 class LocalSandbox:
@@ -118,14 +121,14 @@ class LocalSandbox:
             seconds=time.monotonic() - begin,
         )
 
-    async def ping(self, timeout: float = 1) -> bool:
-        """Say whether it is alive and answers, within `timeout` seconds."""
+    async def ping(self, within: float = 1) -> bool:
+        """Say whether it is alive and answers, in `within` seconds."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 connection = await Connection.open(self._run)
                 try:
                     await connection.send({"op": "ping"})
-                    return (await connection.receive(timeout)).get("type") == "pong"
+                    return (await connection.receive(within)).get("type") == "pong"
                 finally:
                     connection.close()
         except (SandboxError, TimeoutError):
@@ -141,14 +144,14 @@ class LocalSandbox:
         return self._records.root / self.id / "run"
 
     async def _call(
-        self, request: dict[str, object], timeout: float, on_output: OnOutput | None
+        self, request: dict[str, object], seconds: float, on_output: OnOutput | None
     ) -> tuple[dict[str, Any], _Collector]:
         """Carry out one request; however it ends here, nothing that it started goes on there."""
         connection = await Connection.open(self._run)
         seen = _Collector(on_output)
         try:
             await connection.send(request)
-            return await self._converse(connection, seen, timeout), seen
+            return await self._converse(connection, seen, seconds), seen
         except SandboxGone:
             await self.close()
             raise
@@ -158,10 +161,10 @@ class LocalSandbox:
         finally:
             connection.close()
 
-    async def _converse(self, connection: Connection, seen: _Collector, timeout: float) -> dict[str, Any]:
+    async def _converse(self, connection: Connection, seen: _Collector, seconds: float) -> dict[str, Any]:
         begin = time.monotonic()
         while True:
-            left = begin + timeout + _GRACE + seen.waited - time.monotonic()
+            left = begin + seconds + _GRACE + seen.waited - time.monotonic()
             message = await connection.receive(max(left, 0.001))
             match message.get("type"):
                 case "done":

@@ -45,7 +45,7 @@ class Connection:
         except OSError:
             raise _gone() from None
 
-    async def receive(self, timeout: float) -> dict[str, Any]:
+    async def receive(self, within: float) -> dict[str, Any]:
         """Return the next message.
 
         Raises:
@@ -53,7 +53,7 @@ class Connection:
             SandboxError: What came is no message, or an oversized one.
         """
         try:
-            line = await asyncio.wait_for(self._reader.readline(), timeout)
+            line = await asyncio.wait_for(self._reader.readline(), within)
         except (OSError, TimeoutError):
             raise _gone() from None
         except ValueError:

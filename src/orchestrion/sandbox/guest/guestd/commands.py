@@ -51,10 +51,10 @@ class Command:
         await err.finish(send)
         return await self._result(program, status, send)
 
-    async def _wait(self, program: Supervised, timeout: float) -> int | None:
+    async def _wait(self, program: Supervised, seconds: float) -> int | None:
         """Return its wait status, or None if its time ran out."""
         try:
-            return await asyncio.wait_for(program.wait(), timeout)
+            return await asyncio.wait_for(program.wait(), seconds)
         except TimeoutError:
             await end_or_die(program)
             return None

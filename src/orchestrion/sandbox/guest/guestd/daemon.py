@@ -1,8 +1,8 @@
 """The daemon: process 1 of the sandbox.
 
-It takes requests from the host over a listening unix socket that it inherits, so nothing inside the sandbox can reach,
-replace or remove that socket. One connection carries one request: a line of JSON in, then lines of JSON out until
-`done`, `failed`, `cancelled` or `pong`. The line `{"op": "cancel"}`, or the end of the connection, ends what the
+It takes requests from the host over a listening unix socket that it inherits, so nothing inside the sandbox can
+reach, replace or remove that socket. One connection carries one request: a line of JSON in, then lines of JSON out
+until `done`, `failed`, `cancelled` or `pong`. The line `{"op": "cancel"}`, or the end of the connection, ends what the
 request started.
 
 As process 1 it can't be killed from inside, and when it ends the kernel ends every other process with it.

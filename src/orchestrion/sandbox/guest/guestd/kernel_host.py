@@ -171,10 +171,10 @@ class KernelHost:
         return {"name": "InterpreterDied", "message": f"The interpreter {words}. {gone}", "traceback": ""}
 
     async def _timed_out(
-        self, kernel: _Process, cell: asyncio.Task[dict[str, Any]], before: set[Identity], timeout: float
+        self, kernel: _Process, cell: asyncio.Task[dict[str, Any]], before: set[Identity], seconds: float
     ) -> dict[str, object]:
         await self._stop(kernel, cell, before)
-        message = f"The cell was interrupted after {timeout:g} s."
+        message = f"The cell was interrupted after {seconds:g} s."
         if self._lost:
             message += " It did not heed that, so its interpreter was replaced: its variables are gone."
         error = None if self._lost else cell.result().get("error")

@@ -1,0 +1,38 @@
+"""What tests of several kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orchestrion.core.settings import Settings
+from orchestrion.sandbox import Sandbox, Sandboxes
+
+
+def workspace_of(home: Path, session: str) -> Path:
+    path = home / "workspaces" / session
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture
+async def sandboxes(tmp_path: Path) -> AsyncIterator[Sandboxes]:
+    """Sandboxes in a data directory of their own; the test is skipped where none can be made."""
+    made = Sandboxes(Settings(home=tmp_path / "home"))
+    state = await made.probe("local")
+    if not state.ok:
+        pytest.skip(f"{state.detail} {state.remedy}")
+    yield made
+    await made.close_all()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return workspace_of(tmp_path / "home", "ses_test")
+
+
+@pytest.fixture
+async def sandbox(sandboxes: Sandboxes, workspace: Path) -> Sandbox:
+    return (await sandboxes.acquire("ses_test", workspace))[0]
