@@ -99,6 +99,23 @@ def test_a_failed_tool_shows_what_went_wrong() -> None:
     assert "✗ failed after 2.0 s" in shown
 
 
+def test_parallel_calls_say_whose_output_follows() -> None:
+    first = ev.ToolStarted(call_id="1", name="execute", args={"command": "slow"})
+    second = ev.ToolStarted(call_id="2", name="read_file", args={"path": "a"})
+    output = ev.ToolOutput(call_id="1", stream="stdout", text="out\n")
+    ends = [
+        ev.ToolFinished(call_id=n, name=t, status="ok", result="", seconds=0)
+        for n, t in (("2", "read_file"), ("1", "execute"))
+    ]
+    shown = show(first, second, output, *ends)
+    assert shown.splitlines() == ["● execute slow", "● read_file a", "● execute", "  │ out"]
+
+
+def test_a_tool_that_has_an_event_of_its_own_is_shown_only_when_it_fails() -> None:
+    assert show(*call(name="update_plan")) == ""
+    assert "✗ failed" in show(*call(name="update_plan", status="error", result="There is no step 9."))
+
+
 def test_endless_output_is_kept_to_a_bound() -> None:
     out = io.StringIO()
     view = View(Screen(out, terminal=False), ROOT)

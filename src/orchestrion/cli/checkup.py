@@ -126,9 +126,9 @@ def _runtime(settings: Settings) -> list[Finding]:
 
 
 async def _health(settings: Settings) -> list[Finding]:
-    from orchestrion.runtime import Runtime
+    from orchestrion.cli.opening import opened
 
-    async with Runtime(settings, worker=False) as runtime:
+    async with opened(settings, worker=False) as runtime:
         checks = await runtime.health()
     return [Finding(check.name, check.status, check.detail, check.remedy) for check in checks]
 

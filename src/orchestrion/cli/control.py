@@ -7,6 +7,7 @@ import asyncio
 from orchestrion.cli.drive import drive
 from orchestrion.cli.errors import complain
 from orchestrion.cli.goal import playbook_label
+from orchestrion.cli.opening import opened
 from orchestrion.cli.options import print_json
 from orchestrion.cli.render import View
 from orchestrion.cli.screen import Screen
@@ -30,7 +31,7 @@ def cancel_run(run_id: str, *, as_json: bool) -> int:
 
 
 async def _cancel(run_id: str) -> Run:
-    async with Runtime(load_settings(), worker=False) as runtime:
+    async with opened(load_settings(), worker=False) as runtime:
         return await runtime.cancel(run_id, owner=None)
 
 
@@ -43,7 +44,7 @@ async def _resume(run_id: str, *, as_json: bool) -> int:
     settings = load_settings()
     stop = Stop()
     stop.listen()
-    async with Runtime(settings) as runtime:
+    async with opened(settings) as runtime:
         run = await runtime.get_run(run_id, owner=None)
         last = await _last_number(runtime, run_id)
         await stop.guard(runtime.resume(run_id, owner=None))

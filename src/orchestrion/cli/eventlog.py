@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 
+from orchestrion.cli.opening import opened
 from orchestrion.cli.text import one_line
 from orchestrion.core.events import Event, EventBase
 from orchestrion.core.settings import load_settings
@@ -22,7 +23,7 @@ def print_events(run_id: str, *, follow: bool, after: int, as_json: bool) -> Non
 
 
 async def _print(run_id: str, *, follow: bool, after: int, as_json: bool) -> None:
-    async with Runtime(load_settings(), worker=False) as runtime:
+    async with opened(load_settings(), worker=False) as runtime:
         await runtime.get_run(run_id, owner=None)
         events = runtime.follow(run_id, owner=None, after=after) if follow else _kept(runtime, run_id, after)
         async for event in events:

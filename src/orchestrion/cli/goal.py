@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrion.cli.drive import drive
 from orchestrion.cli.files import check_files, read_blocks
+from orchestrion.cli.opening import opened
 from orchestrion.cli.render import View
 from orchestrion.cli.render.view import NO_KEY, PLAYBOOK
 from orchestrion.cli.screen import Screen
@@ -90,7 +91,7 @@ def playbook_label(settings: Settings, model: str | None) -> str:
 async def _run(settings: Settings, order: Order, request: RunRequest, files: list[Path]) -> int:
     stop = Stop()
     stop.listen()
-    async with Runtime(settings) as runtime:
+    async with opened(settings) as runtime:
         screen = None if order.json else Screen()
         session, request = await stop.guard(prepare(runtime, request, order.session, files, screen))
         run = await submit(runtime, request, session, created=order.session is None)

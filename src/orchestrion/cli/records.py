@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import typer
 
+from orchestrion.cli.opening import opened
 from orchestrion.cli.options import print_json
 from orchestrion.cli.table import print_pairs, print_table
 from orchestrion.cli.text import ago, clean, one_line
@@ -25,7 +26,7 @@ def ask(question: Callable[[Runtime], Awaitable[T]]) -> T:
     """Ask the runtime something, without taking up any run."""
 
     async def _ask() -> T:
-        async with Runtime(load_settings(), worker=False) as runtime:
+        async with opened(load_settings(), worker=False) as runtime:
             return await question(runtime)
 
     return asyncio.run(_ask())

@@ -10,6 +10,7 @@ from orchestrion.cli.drive import drive
 from orchestrion.cli.errors import EXIT_CANCELLED, explain
 from orchestrion.cli.files import check_files
 from orchestrion.cli.goal import OWNER, checked_request, playbook_label, upload
+from orchestrion.cli.opening import opened
 from orchestrion.cli.portal import Portal
 from orchestrion.cli.prompt import line_editing, read_goal
 from orchestrion.cli.render import View
@@ -17,7 +18,7 @@ from orchestrion.cli.screen import Screen, is_interactive
 from orchestrion.cli.sink import ScreenSink, Writer
 from orchestrion.cli.stop import Stop
 from orchestrion.cli.text import ago, one_line, size
-from orchestrion.core.settings import Settings, load_settings
+from orchestrion.core.settings import load_settings
 from orchestrion.runtime import Runtime
 
 _HELP = """\
@@ -39,7 +40,8 @@ def talk(session: str | None, model: str | None) -> int:
     checked_request({"goal": "hello", "model": model})
     signal.signal(signal.SIGTERM, _terminate)
     with Portal() as portal:
-        runtime = portal.call(_enter(settings))
+        context = opened(settings)
+        runtime = portal.call(context.__aenter__())
         try:
             conversation = Conversation(portal, runtime, model)
             conversation.open(session)
@@ -48,7 +50,7 @@ def talk(session: str | None, model: str | None) -> int:
         except _Terminated:
             return EXIT_CANCELLED
         finally:
-            portal.call(runtime.__aexit__(None, None, None))
+            portal.call(context.__aexit__(None, None, None))
 
 
 class _Terminated(BaseException):
@@ -57,10 +59,6 @@ class _Terminated(BaseException):
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
-
-
-async def _enter(settings: Settings) -> Runtime:
-    return await Runtime(settings).__aenter__()
 
 
 class Conversation:

@@ -12,10 +12,16 @@ from orchestrion.core.events import ToolStarted
 # The one argument that says what a call is about, where a tool has several.
 _TELLING = ("code", "command", "path", "url", "query", "source", "title")
 
+# Tools whose work has an event of its own, which says it better.
+TOLD_OTHERWISE = {"update_plan"}
+
 
 def tool_started(view: View, event: ToolStarted) -> None:
     """Print the tool's name and the gist of its arguments."""
-    view.calls[event.call_id] = ToolCall(event.name, event.read_only)
+    view.calls[event.call_id] = ToolCall(event.name)
+    if event.name in TOLD_OTHERWISE:
+        return
+    view.last_call = event.call_id
     room = max(view.screen.width - len(event.name) - 6, 20) if view.screen.live else 100
     gist = one_line(short_args(event.args), room)
     view.screen.line((f"{view.screen.symbol('tool')} ", "cyan"), (event.name, "cyan"), f" {gist}".rstrip())

@@ -14,10 +14,15 @@ NO_KEY = "No model key is set: the built-in playbook answers; it is not a langua
 
 @dataclass
 class ToolCall:
-    """A call that is going on, with the end of its output."""
+    """A call that is going on, with the end of its output.
+
+    Attributes:
+        name: The tool's.
+        output: The end of what it printed.
+        dropped: Lines before that.
+    """
 
     name: str
-    read_only: bool
     output: str = ""
     dropped: int = 0
 
@@ -38,6 +43,7 @@ class View:
     playbook: str = PLAYBOOK
     stopping: bool = False
     calls: dict[str, ToolCall] = field(default_factory=dict)
+    last_call: str = ""
     plan: list[tuple[str, str]] = field(default_factory=list)
     plan_streamed: bool = False
     streaming: str = ""

@@ -1,0 +1,44 @@
+"""The runtime as the command line opens it: with its logs kept off the user's screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from structlog.types import EventDict, WrappedLogger
+
+from orchestrion.core.settings import Settings
+from orchestrion.runtime import Runtime
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, worker: bool = True) -> AsyncIterator[Runtime]:
+    """Open the runtime.
+
+    Args:
+        settings: The effective settings.
+        worker: Whether this process carries out runs.
+    """
+    async with Runtime(settings, worker=worker) as runtime:
+        calm_logs(settings)
+        yield runtime
+
+
+def calm_logs(settings: Settings) -> None:
+    """Log only if the user set a level, and tracebacks only at `debug`.
+
+    What goes wrong in a run is told by its events; a log line next to that would say it a second time.
+    """
+    if settings.log_level == "debug":
+        return
+    structlog.configure(processors=[_without_traceback, *structlog.get_config()["processors"]])
+    if "log_level" not in settings.model_fields_set:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        logging.getLogger().setLevel(logging.CRITICAL)
+
+
+def _without_traceback(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    event.pop("exc_info", None)
+    return event
