@@ -94,12 +94,12 @@ class Executor:
         """Return where a run's trace is."""
         return self._settings.home / "traces" / run_id
 
-    async def carry_out(self, run: Run, resumed: str | None = None) -> Run:
+    async def carry_out(self, run: Run, *, resumed: bool = False) -> Run:
         """Carry a run out to a terminal state; only being cancelled leaves it without one.
 
         Args:
             run: The run, already this worker's.
-            resumed: Why it is taken up again; None the first time.
+            resumed: It goes on from what its journal and its checkpoints say.
         """
         structlog.contextvars.bind_contextvars(run_id=run.run_id, session_id=run.session_id)
         run = run.model_copy(
@@ -112,18 +112,15 @@ class Executor:
             flow, end = None, _failed(error)
         return await self.settle(run, end, flow)
 
-    async def _flow(self, run: Run, resumed: str | None) -> Flow:
+    async def _flow(self, run: Run, resumed: bool) -> Flow:
         past = Past.from_events(await self._all_events(run.run_id)) if resumed else Past()
         models = self.models(run.request.model)
         role = "chat" if run.request.mode == "chat" else "orchestrator"
-        begin: ev.EventBase = ev.RunStarted(
+        started = ev.RunStarted(
             run_id=run.run_id, worker=self._worker, model=models.label(role), playbook=models.playbook
         )
-        if resumed:
-            begin = ev.RunResumed(run_id=run.run_id, worker=self._worker, reason=resumed)
-        _, _, history = await asyncio.gather(
-            self._store.records.update_run(run), self._store.journal.append(begin), self._history(run)
-        )
+        await asyncio.gather(self._store.records.update_run(run), self._store.journal.append(started))
+        history = await self._history(run)
         context = await self._context(run, past)
         recorder = ModelCallRecorder(context, self._store.blobs, models)
         return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past)

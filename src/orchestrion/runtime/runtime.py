@@ -169,7 +169,7 @@ class Runtime:
         created = ev.RunCreated(run_id=run.run_id, session_id=run.session_id, goal=request.goal, files=request.files)
         await self._store.records.add_run(run)
         await self._store.journal.append(created)
-        self._start(run, None)
+        self._start(run, resumed=False)
         return run
 
     async def _session_for(self, request: RunRequest, owner: str) -> Session:
@@ -187,15 +187,15 @@ class Runtime:
         await self._store.records.update_session(session)
         return session
 
-    def _start(self, run: Run, resumed: str | None) -> None:
+    def _start(self, run: Run, *, resumed: bool) -> None:
         task = asyncio.create_task(self._carry_out(run, resumed), name=run.run_id)
         self._tasks[run.run_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
 
-    async def _carry_out(self, run: Run, resumed: str | None) -> None:
+    async def _carry_out(self, run: Run, resumed: bool) -> None:
         try:
             async with self._slots:
-                await self._executor.carry_out(run, resumed)
+                await self._executor.carry_out(run, resumed=resumed)
         except asyncio.CancelledError:
             if run.run_id in self._stopped:
                 await self._end_stopped(await self._plain_run(run.run_id))
@@ -277,8 +277,14 @@ class Runtime:
             raise Conflict("This process carries out no runs.")
         run = run.model_copy(update={"state": "queued", "worker": self._lease.worker, "ended_at": None, "error": ""})
         await self._store.records.reopen_run(run)
-        self._start(run, "You asked for it.")
+        await self._go_on(run, "You asked for it.")
         return run
+
+    async def _go_on(self, run: Run, reason: str) -> None:
+        """Say that a run goes on, so that its readers stay, and let it."""
+        resumed = ev.RunResumed(run_id=run.run_id, worker=self._lease.worker, reason=reason)
+        await self._store.journal.append(resumed)
+        self._start(run, resumed=True)
 
     # Reading
 
@@ -347,7 +353,7 @@ class Runtime:
             if run.ended:
                 await self._end_visibly(run)
             else:
-                self._start(run, "Its process had ended; it goes on from its last step.")
+                await self._go_on(run, "Its process had ended; it goes on from its last step.")
 
     async def _end_visibly(self, run: Run) -> None:
         """A process died between a run's record and its terminal event: append what the record says."""
