@@ -1,7 +1,7 @@
 """Search over the stored sources: passages of some 600 characters, ranked by BM25 in SQLite's FTS5.
 
 Words are matched whatever their accents and case, and by their beginnings, which serves inflected languages without a
-stemmer each. Scripts written without spaces are indexed character by character and searched as phrases.
+stemmer each. Scripts written without spaces are indexed character by character and searched by pairs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _expression(terms: list[str]) -> str:
     parts: list[str] = []
     for term in terms:
         if _LONE.match(term):
-            parts.append('"' + _spaced(term).strip() + '"')
+            parts += [f'"{_spaced(term[at : at + 2])}"' for at in range(max(1, len(term) - 1))]
             continue
         parts.append(f'"{term}"')
         if len(term) >= _PREFIX_FROM:

@@ -101,7 +101,7 @@ class Report:
     stray: list[str] = field(default_factory=list)
 
 
-@tool
+@tool(parse_docstring=True)
 async def write_report(title: str, sections: list[Section], runtime: ToolRuntime[RunContext]) -> str:
     """Write the finished report, report.md. Every quote is checked; one that isn't in its source is removed.
 

@@ -40,11 +40,14 @@ _MOST_PASSAGES = 20
 _LISTED = 200
 
 
-@tool
+@tool(parse_docstring=True)
 async def list_sources(runtime: ToolRuntime[RunContext]) -> str:
     """List the sources: every uploaded document and fetched page, with its id (S1, S2, …), title and length.
 
     Uploads are read on the first call; those that can't be read are named with the reason. Begin with this.
+
+    Args:
+        runtime: Given by the platform.
     """
     context = runtime.context
     async with lock_of(context.workspace):
@@ -53,7 +56,7 @@ async def list_sources(runtime: ToolRuntime[RunContext]) -> str:
     return _listing(index)
 
 
-@tool
+@tool(parse_docstring=True)
 async def search_documents(query: str, runtime: ToolRuntime[RunContext], limit: int = 8) -> str:
     """Search all sources for words and return the passages that fit best, word for word, ready to be quoted.
 
@@ -75,7 +78,7 @@ async def search_documents(query: str, runtime: ToolRuntime[RunContext], limit: 
     return "\n".join([f"{len(found)} passages. {NOTE}", passages, *troubles])
 
 
-@tool
+@tool(parse_docstring=True)
 async def read_source(source: str, runtime: ToolRuntime[RunContext], offset: int = 0) -> str:
     """Read a source from an offset on, 12000 characters at a time.
 
@@ -90,7 +93,7 @@ async def read_source(source: str, runtime: ToolRuntime[RunContext], offset: int
     return f"{NOTE}\n{_window(found, text, max(0, offset), _WINDOW)}"
 
 
-@tool
+@tool(parse_docstring=True)
 async def web_fetch(url: str, runtime: ToolRuntime[RunContext]) -> str:
     """Fetch a web page, text, PDF or Word document by its URL and store it as a source.
 

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, Field, ValidationError
 
-from orchestrion.core.errors import NotFound, SandboxError, StoreError
+from orchestrion.core.errors import Conflict, NotFound, SandboxError
 from orchestrion.core.ids import new_id
 from orchestrion.sandbox.protocols import Sandbox
 from orchestrion.store.workspace import Workspace
@@ -126,7 +126,7 @@ async def load_index(workspace: Workspace) -> SourceIndex:
     """Read the index.
 
     Raises:
-        StoreError: Something else has written to it.
+        Conflict: Something else has written to it.
     """
     try:
         data = await workspace.read_bytes(INDEX, limit=_INDEX_BYTES)
@@ -135,9 +135,7 @@ async def load_index(workspace: Workspace) -> SourceIndex:
     try:
         return SourceIndex.model_validate_json(data)
     except ValidationError:
-        raise StoreError(
-            f"{INDEX} is damaged.", "Delete the sources folder; the sources are then read anew."
-        ) from None
+        raise Conflict(f"{INDEX} is damaged.", "Delete the sources folder; the sources are then read anew.") from None
 
 
 async def _save_index(workspace: Workspace, index: SourceIndex) -> None:
@@ -163,14 +161,12 @@ async def source_text(workspace: Workspace, source: Source) -> str:
 
     Raises:
         NotFound: It was deleted.
-        StoreError: It was changed after it was stored.
+        Conflict: It was changed after it was stored.
     """
     stored = await workspace.read_text(source.stored, limit=_TEXT_BYTES)
     text = stored.partition(_END)[2]
     if _digest(text) != source.sha256:
-        raise StoreError(
-            f"{source.stored} was changed after it was stored.", f"Upload or fetch {source.origin} anew."
-        )
+        raise Conflict(f"{source.stored} was changed after it was stored.", f"Upload or fetch {source.origin} anew.")
     return text
 
 
