@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 import orchestrion
 from orchestrion.core.settings import Settings
+from orchestrion.runtime import Runtime
 from orchestrion.server import problems
 from orchestrion.server.context import ContextMiddleware
 from orchestrion.server.limits import BodyLimitMiddleware
 from orchestrion.server.routes import ROUTERS
 from orchestrion.server.security import Gate, GateMiddleware
 from orchestrion.server.services import Services
-
-if TYPE_CHECKING:
-    from orchestrion.runtime import Runtime
 
 _ENVELOPE = 2**20
 
@@ -30,9 +27,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if services.has_runtime:
         yield
         return
-    from orchestrion.runtime import Runtime
-
-    async with Runtime(services.settings) as runtime:
+    async with Runtime(services.settings, adopt=True) as runtime:
         services.runtime = runtime
         yield
 

@@ -13,7 +13,7 @@ from orchestrion.server.problems import REQUEST_ID, from_error
 from orchestrion.server.security import route_path
 
 BODY_LIMIT = 4 * 2**20
-_LINGER_SECONDS = 2.0
+_LINGER_SECONDS = 1.0
 _LINGER_BYTES = 64 * 2**20
 
 

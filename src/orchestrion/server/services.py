@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from orchestrion.core.settings import Settings
+from orchestrion.runtime import Runtime
 from orchestrion.server.metrics import Metrics
 from orchestrion.server.problems import REQUEST_ID
+from orchestrion.server.readiness import ReadinessProbe
 from orchestrion.server.security import OWNER
-
-if TYPE_CHECKING:
-    from orchestrion.runtime import Runtime
 
 
 @dataclass
@@ -25,12 +24,14 @@ class Services:
     Attributes:
         settings: The effective settings.
         metrics: What `/metrics` shows.
+        readiness: What `/readyz` looks at.
         stopping: Set when the server begins to stop; streams end, `/readyz` says no.
     """
 
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    readiness: ReadinessProbe = field(default_factory=ReadinessProbe)
     _runtime: Runtime | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 
 from orchestrion.core.errors import ConfigError, Conflict, OrchestrionError
 from orchestrion.core.settings import Settings
+from orchestrion.runtime import Runtime
 from orchestrion.server.app import create_app
 from orchestrion.server.security import is_loopback
 from orchestrion.server.services import Services
@@ -157,6 +159,14 @@ def _config(app: FastAPI) -> uvicorn.Config:
     )
 
 
+async def _warm(runtime: Runtime) -> None:
+    """Prepare the first answer while nobody waits for it; what is wrong is `/readyz`'s to say."""
+    try:
+        await runtime.warm()
+    except OrchestrionError as error:
+        log.warning("the first answer could not be prepared", detail=str(error))
+
+
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -170,13 +180,13 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         ConfigError: The address may not be used without keys, or is none of this machine's.
         Conflict: The port is in use.
     """
-    from orchestrion.runtime import Runtime
-
     check_address(settings)
     stop = _Stop()
     with bind(settings.host, settings.port) as listener, _signals(stop):
         url = url_of(listener, settings.host)
         async with Runtime(settings, adopt=True) as runtime:
             server = _Server(create_app(runtime), stop, lambda: on_ready(url))
+            warming = asyncio.create_task(_warm(runtime))
             await server.serve(sockets=[listener])
+            warming.cancel()
     stop.finished()

@@ -24,7 +24,7 @@ class NewTitle(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    title: str = Field(min_length=1, max_length=500)
+    title: str = Field(min_length=1, max_length=500, pattern=r"\S")
 
 
 class Sessions(BaseModel):

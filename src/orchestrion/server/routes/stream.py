@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Header, Query, WebSocket
 
@@ -30,17 +31,29 @@ async def stream(
 
 
 async def follow(caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
-    """Return the events after `after`; none where the reader has seen the last one.
+    """Return the events after `after` as they come, up to the end of the run.
 
     Raises:
         NotFound: There is no such run, or it is someone else's.
     """
     run = await caller.runtime.get_run(run_id, owner=caller.owner)
-    if after:
-        seen = await caller.runtime.events(run_id, owner=caller.owner, after=after - 1, limit=1)
-        if seen[0].terminal if seen else run.ended:
+    if after and run.ended:
+        seen = await caller.runtime.events(run_id, owner=caller.owner, after=after - 1, limit=2)
+        if not seen or (seen[-1].seq == after and seen[-1].terminal):
             return _nothing()
-    return caller.runtime.follow(run_id, owner=caller.owner, after=after)
+    return _to_the_end(caller, run_id, after)
+
+
+async def _to_the_end(caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
+    """Go on past the terminal event of a run that was resumed after it."""
+    while True:
+        following = caller.runtime.follow(run_id, owner=caller.owner, after=after)
+        async with aclosing(cast("AsyncGenerator[Event, None]", following)) as events:
+            async for event in events:
+                yield event
+                after = event.seq
+        if not await caller.runtime.events(run_id, owner=caller.owner, after=after, limit=1):
+            return
 
 
 async def _nothing() -> AsyncIterator[Event]:
