@@ -1,0 +1,84 @@
+import { useQueryClient } from '@tanstack/react-query';
+import { useRef, useState } from 'react';
+
+import { ApiError } from '@/api/client';
+import { uploadFile } from '@/api/files';
+
+export interface Upload {
+  id: number;
+  name: string;
+  size: number;
+  session: string;
+  part: number;
+  state: 'sending' | 'done' | 'failed';
+  path: string;
+  error: ApiError | null;
+}
+
+export interface Uploads {
+  list: Upload[];
+  add: (files: Iterable<File>) => Promise<void>;
+  remove: (id: number) => void;
+  /** Forget those that are done: they went with the goal. */
+  clear: () => void;
+}
+
+function asApiError(error: unknown): ApiError {
+  return error instanceof ApiError ? error : new ApiError(0, 'The upload failed.', String(error));
+}
+
+let lastId = 0;
+
+/** Files on their way into a session; `ensureSession` makes one where there is none yet. */
+export function useUploads(session: string, ensureSession: () => Promise<string>): Uploads {
+  const [all, setAll] = useState<Upload[]>([]);
+  const stops = useRef(new Map<number, AbortController>());
+  const client = useQueryClient();
+
+  const change = (id: number, part: Partial<Upload>) =>
+    setAll((list) => list.map((item) => (item.id === id ? { ...item, ...part } : item)));
+
+  const send = async (id: number, file: File, target: string) => {
+    const stop = new AbortController();
+    stops.current.set(id, stop);
+    try {
+      const [stored] = await uploadFile(target, file, (part) => change(id, { part }), stop.signal);
+      change(id, { state: 'done', part: 1, path: stored?.path ?? '' });
+      void client.invalidateQueries({ queryKey: ['files', target] });
+    } catch (error) {
+      if (!stop.signal.aborted) change(id, { state: 'failed', error: asApiError(error) });
+    }
+  };
+
+  const add = async (files: Iterable<File>) => {
+    const fresh = [...files].map((file) => ({ id: ++lastId, file }));
+    setAll((list) => [
+      ...list,
+      ...fresh.map(({ id, file }) => ({
+        id,
+        name: file.name,
+        size: file.size,
+        session,
+        part: 0,
+        state: 'sending' as const,
+        path: '',
+        error: null,
+      })),
+    ]);
+    try {
+      const target = await ensureSession();
+      for (const { id } of fresh) change(id, { session: target });
+      for (const { id, file } of fresh) await send(id, file, target);
+    } catch (error) {
+      for (const { id } of fresh) change(id, { state: 'failed', error: asApiError(error) });
+    }
+  };
+
+  const remove = (id: number) => {
+    stops.current.get(id)?.abort();
+    setAll((list) => list.filter((item) => item.id !== id));
+  };
+
+  const list = all.filter((item) => item.session === session);
+  return { list, add, remove, clear: () => setAll((items) => items.filter((item) => item.state === 'sending')) };
+}
