@@ -19,7 +19,8 @@ _LONGEST_WORD = 80
 _EQUIVALENT = ['"“”„‟«»″〝〞', "'‘’‚‛′`´ʼ", "-‐‑‒–—―−﹣", "<‹", ">›"]
 _CLASSES = {letter: f"[{re.escape(group)}]" for group in _EQUIVALENT for letter in group}
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
-_WRAPPING = " \t\n\"“”„‟«»'‘’‚…."
+_MARKS = " \t\n\"“”„‟«»'‘’‚"
+_DOTS = "…."
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]"
 )
@@ -52,7 +53,7 @@ def locate(text: str, quote: str) -> Quote | None:
     Returns:
         The source's own text at that place, or None if it isn't there.
     """
-    for wanted in dict.fromkeys([quote, quote.strip(_WRAPPING)]):
+    for wanted in dict.fromkeys([quote, quote.strip(_MARKS), quote.strip(_MARKS + _DOTS)]):
         span = _best_span(text, wanted)
         if span:
             start, end = _whole_words(text, *span)

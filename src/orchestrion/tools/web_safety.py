@@ -100,7 +100,8 @@ def _check_host(host: str) -> None:
     """Refuse every spelling of an address but the usual one: 0x7f.1, 017700000001 and 127.1 are tricks."""
     if ":" in host:
         try:
-            ipaddress.IPv6Address(host)
+            if ipaddress.IPv6Address(host).scope_id is not None:
+                raise ValueError
         except ValueError:
             raise FetchRefused(f"{host[:80]!r} is not a proper address.", "Check the URL.") from None
         return

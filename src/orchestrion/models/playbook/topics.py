@@ -20,7 +20,10 @@ _FILE = re.compile(r"\b[\w.-]+\.(?:pdf|docx|txt|md|html?|csv|json)\b", re.IGNORE
 _CLAUSE = re.compile(
     r"[.,;:?!()\n、，。；：？！]+|(?<=\s)(?:and|or|und|oder|sowie|et|ou|y|o|e|ed|en|of|i|oraz|и|или|та|och|og|ja)(?=\s)|[和与及跟並と]"
 )
-_PARTICLES = re.compile("[的了是在对對有哪些什么麼怎样樣吗嗎请請写寫这這那个個のはをにがでへもか]+")
+_PARTICLES = re.compile(
+    "关于|比较|文件|文档|说法|总结|报告|撰写|について|教えてください|ください|まとめて|比較して|文書|"
+    "[的了是在对對有哪些什么麼怎样樣吗嗎请請写寫这這那個个中のはをにがでへもか]+"
+)
 _SENTENCE = re.compile(
     r"(?<=[.!?…])[\"”’»)\]]*\s+(?=[\w“\"‘«(¿¡])|(?<=[。！？])|\n\s*\n|\n(?=\s*(?:[-*•#|]|\d{1,3}[.)])\s)"
 )
