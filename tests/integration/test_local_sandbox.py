@@ -272,7 +272,8 @@ import asyncio, pathlib, sys
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox import Sandboxes
 async def main():
-    sandbox, new = await Sandboxes(Settings(home=pathlib.Path(sys.argv[1]))).acquire("ses_test", pathlib.Path(sys.argv[2]))
+    sandboxes = Sandboxes(Settings(home=pathlib.Path(sys.argv[1])))
+    sandbox, new = await sandboxes.acquire("ses_test", pathlib.Path(sys.argv[2]))
     print(new, (await sandbox.run_code(sys.argv[3])).results)
 asyncio.run(main())
 """

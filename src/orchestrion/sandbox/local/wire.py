@@ -12,6 +12,7 @@ from orchestrion.core.errors import SandboxError, SandboxGone
 from orchestrion.sandbox.local.launch import socket_path
 
 LINE = 8 * 1024 * 1024
+_BUFFER = 64 * 1024
 _CONNECT = 5
 _CANCEL = 2
 
@@ -32,7 +33,7 @@ class Connection:
         """
         try:
             with socket_path(run) as path:
-                opening = asyncio.open_unix_connection(path, limit=LINE)
+                opening = asyncio.open_unix_connection(path, limit=_BUFFER)
                 return cls(*await asyncio.wait_for(opening, _CONNECT))
         except (OSError, TimeoutError):
             raise SandboxGone("The sandbox has ended.", "The next request makes a new one.") from None
@@ -53,14 +54,23 @@ class Connection:
             SandboxError: What came is no message, or an oversized one.
         """
         try:
-            line = await asyncio.wait_for(self._reader.readline(), within)
-        except (OSError, TimeoutError):
+            return parse(await asyncio.wait_for(self._line(), within))
+        except (OSError, EOFError, TimeoutError):
             raise _gone() from None
-        except ValueError:
-            raise SandboxError("The sandbox sent more in one piece than is allowed.") from None
-        if not line.endswith(b"\n"):
-            raise _gone()
-        return parse(line)
+
+    async def _line(self) -> bytes:
+        """Return the next line.
+
+        The reader's own buffer stays small, so that a guest is held back soon when its output isn't taken; the few
+        long lines are put together here.
+        """
+        parts: list[bytes] = []
+        while sum(map(len, parts)) < LINE:
+            try:
+                return b"".join([*parts, await self._reader.readuntil(b"\n")])
+            except asyncio.LimitOverrunError as over:
+                parts.append(await self._reader.readexactly(over.consumed))
+        raise SandboxError("The sandbox sent more in one piece than is allowed.")
 
     async def cancel(self) -> bool:
         """End what the request started; say whether the guest confirmed it in time."""

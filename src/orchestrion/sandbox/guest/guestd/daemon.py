@@ -2,8 +2,8 @@
 
 It takes requests from the host over a listening unix socket that it inherits, so nothing inside the sandbox can
 reach, replace or remove that socket. One connection carries one request: a line of JSON in, then lines of JSON out
-until `done`, `failed`, `cancelled` or `pong`. The line `{"op": "cancel"}`, or the end of the connection, ends what the
-request started.
+until `done`, `failed`, `cancelled` or `pong`. The line `{"op": "cancel"}`, or the end of the connection, ends what
+the request started.
 
 As process 1 it can't be killed from inside, and when it ends the kernel ends every other process with it.
 """
@@ -23,7 +23,7 @@ from .commands import Command
 from .kernel_host import KernelHost
 from .limits import GuestLimits, apply_limits
 from .memory import enforce_memory
-from .supervisor import Supervised
+from .supervisor import Supervised, reap
 
 _LINE = 8 * 1024 * 1024
 _TICK = 0.3
@@ -55,7 +55,7 @@ class Daemon:
     async def _watch(self) -> None:
         while self._active or time.monotonic() - self._last < self._idle_seconds:
             enforce_memory(self._limits.memory_mb * 1024, self._running)
-            _reap()
+            reap()
             await asyncio.sleep(_TICK)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,15 +97,8 @@ class Daemon:
                     return await Command(self._limits, self._running).run(request, send)
                 case other:
                     return {"type": "failed", "message": f"no such request: {other}"}
-        except (OSError, KeyError, ValueError) as error:
-            return {"type": "failed", "message": f"{type(error).__name__}: {error}"}
-
-
-def _reap() -> None:
-    """Collect ended processes; orphans of the whole sandbox end up with process 1."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        except (OSError, ValueError) as error:
+            return {"type": "failed", "message": str(error)}
 
 
 def main() -> None:

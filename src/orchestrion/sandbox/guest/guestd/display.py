@@ -70,6 +70,8 @@ def figures() -> list[dict[str, str]]:
     pyplot = sys.modules["matplotlib.pyplot"]
     try:
         return [_png(pyplot.figure(number)) for number in numbers[:MAX_FIGURES]]
+    except Exception as error:
+        return [_rich("text", f"[the figures could not be drawn: {type(error).__name__}: {error}]")]
     finally:
         pyplot.close("all")
 

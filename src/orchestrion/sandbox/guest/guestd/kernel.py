@@ -89,8 +89,7 @@ class Kernel:
         self._finish(error)
 
     def _finish(self, error: dict[str, str] | None) -> None:
-        with contextlib.suppress(Exception):
-            self._send_all(figures())
+        self._send_all(figures())
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -136,7 +135,10 @@ class Kernel:
             self._send({"type": "rich", **result})
 
     def _send(self, message: dict[str, object]) -> None:
-        self._channel.sendall(json.dumps(message).encode() + b"\n")
+        try:
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            os._exit(1)  # the cell closed the channel; the daemon reports that this interpreter ended
 
 
 def main() -> None:

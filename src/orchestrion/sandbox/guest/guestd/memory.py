@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterable
 
-from .proctree import Process, descendants, process_table
+from .proctree import Process, process_table
 from .supervisor import Supervised
 
 
@@ -46,7 +46,7 @@ def enforce_memory(limit_kib: int, running: Iterable[Supervised]) -> None:
     if victim is None:
         return
     for program in programs:
-        if any(process.pid == victim for process in descendants(program.supervisor, table)):
+        if any(process.pid == victim for process in program.members(table)):
             program.out_of_memory = True
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim, signal.SIGKILL)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,6 +16,7 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 _STOP_ROUNDS = 40
 
 Identity: TypeAlias = "tuple[int, int]"
+Family: TypeAlias = "Callable[[dict[int, Process]], list[Process]]"
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,13 @@ def descendants(root: int, table: dict[int, Process]) -> list[Process]:
     return found
 
 
-def _targets(root: int, spare: AbstractSet[Identity]) -> list[Process]:
-    family = descendants(root, process_table())
+def orphans(table: dict[int, Process], adopted: AbstractSet[int]) -> list[int]:
+    """Return the children of process 1 that it did not start itself."""
+    return [process.pid for process in table.values() if process.parent == 1 and process.pid not in adopted]
+
+
+def _targets(find: Family, spare: AbstractSet[Identity]) -> list[Process]:
+    family = find(process_table())
     return [process for process in family if process.identity not in spare and process.state not in "ZX"]
 
 
@@ -75,8 +82,8 @@ def _signal_all(processes: list[Process], number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-async def kill_descendants(root: int, spare: AbstractSet[Identity] = frozenset()) -> bool:
-    """Kill everything below `root` but `spare`, also what forks while we do it.
+async def kill_family(find: Family, spare: AbstractSet[Identity] = frozenset()) -> bool:
+    """Kill what `find` picks from the process table but `spare`, also what forks while we do it.
 
     They are all stopped before any is killed: a stopped process still fills its place under the process limit, so a
     fork bomb runs out of places instead of refilling those that a kill would free.
@@ -85,13 +92,13 @@ async def kill_descendants(root: int, spare: AbstractSet[Identity] = frozenset()
         Whether nothing is left, after at most 1.5 s.
     """
     for _ in range(_STOP_ROUNDS):
-        running = [process for process in _targets(root, spare) if process.state not in "Tt"]
+        running = [process for process in _targets(find, spare) if process.state not in "Tt"]
         if not running:
             break
         _signal_all(running, signal.SIGSTOP)
         await asyncio.sleep(0.001)
     deadline = time.monotonic() + 1.5
-    while left := _targets(root, spare):
+    while left := _targets(find, spare):
         if time.monotonic() > deadline:
             return False
         _signal_all(left, signal.SIGKILL)

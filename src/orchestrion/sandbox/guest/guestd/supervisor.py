@@ -15,11 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .limits import GuestLimits, apply_user_limits
-from .proctree import Identity, descendants, kill_descendants, process_table
+from .proctree import Identity, Process, descendants, kill_family, orphans, process_table
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RESET = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+
+
+_TRIES, _PAUSE = 8, 0.1
+_NO_PROCESS = "the sandbox's limit of processes is used up"
+_SUPERVISORS: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,15 @@ def _fork_supervisor(launch: Launch) -> tuple[int, int]:
         finally:
             os._exit(0)
     os.close(write)
+    _SUPERVISORS.add(pid)
     return pid, read
+
+
+def reap() -> None:
+    """Collect ended processes; orphans of the whole sandbox end up with process 1, the daemon."""
+    with contextlib.suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            _SUPERVISORS.discard(pid)
 
 
 class Supervised:
@@ -122,17 +135,30 @@ class Supervised:
         """Start it.
 
         Raises:
-            OSError: No process could be made.
+            OSError: No process could be made, also not after the ended ones were collected.
         """
-        supervisor, fd = _fork_supervisor(launch)
+        for _ in range(_TRIES - 1):
+            reap()
+            with contextlib.suppress(BlockingIOError):
+                return await cls._start(launch)
+            await asyncio.sleep(_PAUSE)
+        return await cls._start(launch)
+
+    @classmethod
+    async def _start(cls, launch: Launch) -> Supervised:
+        try:
+            supervisor, fd = _fork_supervisor(launch)
+        except BlockingIOError:
+            raise BlockingIOError(_NO_PROCESS) from None
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
         )
         word, _, number = (await reader.readline()).decode().partition(" ")
-        if word != "pid":
-            raise OSError("the sandbox's limit of processes is used up")
-        return cls(supervisor, int(number), reader)
+        if word == "nofork":
+            raise BlockingIOError(_NO_PROCESS)
+        # User code may kill its supervisor before that has told us anything; then the program counts as killed.
+        return cls(supervisor, int(number or 0), reader)
 
     async def wait(self) -> int:
         """Return its wait status (as of waitpid); if its supervisor was killed, that of a SIGKILL."""
@@ -140,15 +166,28 @@ class Supervised:
         return int(number) if word == "exit" else signal.SIGKILL
 
     def family(self) -> set[Identity]:
-        """Return everything below the supervisor."""
-        return {process.identity for process in descendants(self.supervisor, process_table())}
+        """Return everything that the program started, itself included."""
+        return {process.identity for process in self.members(process_table())}
+
+    def members(self, table: dict[int, Process]) -> list[Process]:
+        """Pick the program and all that it started from the process table.
+
+        User code may have killed the supervisor: then they are among the orphans.
+        """
+        reap()
+        if self.supervisor in _SUPERVISORS:
+            return descendants(self.supervisor, table)
+        roots = orphans(table, _SUPERVISORS)
+        return [table[root] for root in roots] + [below for root in roots for below in descendants(root, table)]
 
     async def kill(self, spare: set[Identity] | None = None) -> bool:
         """Kill all of it but `spare`; say whether nothing is left."""
-        return await kill_descendants(self.supervisor, spare or set())
+        return await kill_family(self.members, spare or set())
 
     def interrupt(self) -> None:
         """Send SIGINT to the program itself."""
+        if not self.pid:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
 
