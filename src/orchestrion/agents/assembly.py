@@ -55,12 +55,13 @@ class Agents:
         return self._graphs[key][1]
 
     def _assemble(self, name: AgentName, model: BaseChatModel) -> AgentGraph:
+        tools = _tools(name)
         return create_agent(
             model,
-            _tools(name),
+            tools,
             system_prompt=render("agents", name),
             middleware=[EffectsLedger(), ToolErrors(), BudgetLimit(), UniqueCalls(), Retry()],
             context_schema=AgentContext,
-            checkpointer=self._checkpoints,
+            checkpointer=self._checkpoints if tools else None,  # one model call has no step to come back to
             name=name,
         )

@@ -119,13 +119,14 @@ class Executor:
         started = ev.RunStarted(
             run_id=run.run_id, worker=self._worker, model=models.label(role), playbook=models.playbook
         )
-        await asyncio.gather(self._store.records.update_run(run), self._store.journal.append(started))
-        history = await self._history(run)
-        context = await self._context(run, past)
+        _, _, history = await asyncio.gather(
+            self._store.records.update_run(run), self._store.journal.append(started), self._history(run)
+        )
+        context = self._context(run, past)
         recorder = ModelCallRecorder(context, self._store.blobs, models)
         return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past)
 
-    async def _context(self, run: Run, past: Past) -> AgentContext:
+    def _context(self, run: Run, past: Past) -> AgentContext:
         sandbox = SessionSandbox(self.sandboxes, run.request.sandbox)
         workspace = self.workspace(run.session_id)
         meter = Meter(full_budget(run.request.budget, self._settings), past.usage, past.steps)
@@ -138,7 +139,7 @@ class Executor:
             acquire_sandbox=sandbox.acquire,
             user_urls=frozenset(urls_in(run.request.goal)),
             private_urls_allowed=not self._settings.api_keys,
-            task_files=run.request.files or [file.path for file in await workspace.list(UPLOADS)],
+            task_files=run.request.files,
             meter=meter,
             ledger=past.ledger,
         )

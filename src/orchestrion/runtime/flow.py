@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langgraph.types import Durability
 
 from orchestrion.agents import ABILITIES, AgentGraph, Agents
 from orchestrion.core.errors import InvalidInput
@@ -23,6 +24,7 @@ from orchestrion.runtime.past import PARTIAL, REPORT, Past
 from orchestrion.runtime.supervisor import decide
 from orchestrion.store.models import AgentName, Run
 from orchestrion.store.protocols import Journal
+from orchestrion.store.workspace import UPLOADS
 
 _HISTORY_CHARACTERS = 60_000
 _REPORT_CHARACTERS = 60_000
@@ -122,10 +124,12 @@ class Flow:
         workspace = self.context.workspace
         if self.past.plan and await workspace.exists("task.md"):
             self.context.plan = self.past.plan
+            self.context.task_files = self.run.request.files or [file.path for file in await workspace.list(UPLOADS)]
             return await workspace.read_text("task.md")
         await self._phase("plan", "Planning")
         await self._set_aside()
-        files = [workspace.stat(path) for path in self.context.task_files]
+        files = [workspace.stat(path) for path in self.context.task_files] or await workspace.list(UPLOADS)
+        self.context.task_files = [file.path for file in files]
         earlier = planning.earlier_text(self.history)
         asked = render(
             "orchestrator",
@@ -201,13 +205,14 @@ class Flow:
         """Run an agent from its last checkpoint, or from `messages`, and return its last words."""
         config: Any = self._config
         given: Any = {"messages": list(messages)}
-        if self.past.events:
+        if self.past.events and graph.checkpointer:
             state = await graph.aget_state(config)
             if state.values.get("messages"):
                 given = None
                 if not state.next:
                     return _last_words(state.values["messages"])
-        result = await graph.ainvoke(given, config, context=self.context, durability="async")
+        durability: Durability | None = "async" if graph.checkpointer else None
+        result = await graph.ainvoke(given, config, context=self.context, durability=durability)
         return _last_words(result["messages"])
 
     async def _ask(self, system: str, asked: str) -> str:

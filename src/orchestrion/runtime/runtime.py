@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,8 +93,7 @@ class Runtime:
 
     async def create_session(self, *, title: str = "", owner: str) -> Session:
         """Begin a conversation."""
-        now = _now()
-        session = Session(session_id=new_id("ses"), title=title[:_TITLE], owner=owner, created_at=now, updated_at=now)
+        session = _new_session(title, owner)
         await self._store.records.add_session(session)
         return session
 
@@ -156,7 +155,8 @@ class Runtime:
             raise Conflict("This process carries out no runs.")
         if not request.goal.strip():
             raise InvalidInput("The goal is empty.", "Say what you want done.")
-        session = await self._session_for(request, owner)
+        self._executor.models(request.model)
+        session, keep = await self._session_for(request, owner)
         request = request.model_copy(update={"session_id": session.session_id})
         run = Run(
             run_id=new_id("run"),
@@ -167,25 +167,23 @@ class Runtime:
             created_at=_now(),
         )
         created = ev.RunCreated(run_id=run.run_id, session_id=run.session_id, goal=request.goal, files=request.files)
-        await self._store.records.add_run(run)
-        await self._store.journal.append(created)
+        await asyncio.gather(keep(session), self._store.records.add_run(run), self._store.journal.append(created))
         self._start(run, resumed=False)
         return run
 
-    async def _session_for(self, request: RunRequest, owner: str) -> Session:
-        """Check what the request names, then return its session, a new one if it names none."""
-        self._executor.models(request.model)
+    async def _session_for(
+        self, request: RunRequest, owner: str
+    ) -> tuple[Session, Callable[[Session], Awaitable[None]]]:
+        """Check what the request names; return its session, a new one if it names none, and how to keep it."""
         if request.session_id is None:
             if request.files:
                 raise InvalidInput("Files belong to a session, and none is named.", "Name the session_id too.")
-            return await self.create_session(title=_title(request.goal), owner=owner)
+            return _new_session(_title(request.goal), owner), self._store.records.add_session
         session = await self.get_session(request.session_id, owner=owner)
         for path in request.files:
             self.workspace(session.session_id).stat(path)
-        title = session.title or _title(request.goal)
-        session = session.model_copy(update={"title": title, "updated_at": _now()})
-        await self._store.records.update_session(session)
-        return session
+        update = {"title": session.title or _title(request.goal), "updated_at": _now()}
+        return session.model_copy(update=update), self._store.records.update_session
 
     def _start(self, run: Run, *, resumed: bool) -> None:
         task = asyncio.create_task(self._carry_out(run, resumed), name=run.run_id)
@@ -387,6 +385,11 @@ class Runtime:
             run = await self._plain_run(run_id)
             if not run.ended:
                 await self._store.records.update_run(run.model_copy(update={"state": "queued", "worker": None}))
+
+
+def _new_session(title: str, owner: str) -> Session:
+    now = _now()
+    return Session(session_id=new_id("ses"), title=title[:_TITLE], owner=owner, created_at=now, updated_at=now)
 
 
 def _title(goal: str) -> str:

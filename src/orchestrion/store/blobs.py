@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import Connection, Row, Select, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrion.store.database import Database, blobs
@@ -35,8 +36,12 @@ class SqliteBlobs:
         """Return values; see the protocol."""
         wanted = sorted(set(digests))
         found: dict[str, Any] = {}
-        async with self._database.read() as connection:
-            for start in range(0, len(wanted), _PAGE):
-                query = select(blobs).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
-                found |= {row.digest: orjson.loads(row.data) for row in await connection.execute(query)}
+        for start in range(0, len(wanted), _PAGE):
+            query = select(blobs).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
+            rows = await self._database.read(partial(_rows, query))
+            found |= {row.digest: orjson.loads(row.data) for row in rows}
         return found
+
+
+def _rows(query: Select[Any], connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(query).all()

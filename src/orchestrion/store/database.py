@@ -1,20 +1,33 @@
 """The embedded engine's one SQLite file, in WAL mode.
 
 Durability: `synchronous=NORMAL` survives the death of the process at any instant; the last commits before a power cut
-may be lost. Writes are serialised within the process; other processes wait their turn (`busy_timeout`).
+may be lost. One thread writes: it takes every write that waits and commits them together, so that a hundred runs cost
+a few commits, not hundreds. Other processes wait their turn (`busy_timeout`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, event
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from orchestrion.core.errors import StoreError
 
@@ -58,11 +71,30 @@ blobs = Table(
 )
 
 
+_READERS = 4
+
+
 def _prepare(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "cache_size=-16000"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-16000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+@dataclass
+class _Write(Generic[T]):
+    unit: Callable[[Connection], T]
+    done: asyncio.Future[T]
+    result: T | None = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.done.done():
+            return
+        if self.error is not None:
+            self.done.set_exception(self.error)
+        else:
+            self.done.set_result(self.result)  # type: ignore[arg-type]
 
 
 class Database:
@@ -74,12 +106,14 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine: AsyncEngine = create_async_engine(
-            f"sqlite+aiosqlite:///{path}", isolation_level="AUTOCOMMIT", pool_size=8, max_overflow=8
+        self._engine = create_engine(
+            f"sqlite:///{path}", isolation_level="AUTOCOMMIT", pool_size=_READERS + 2, max_overflow=0
         )
-        event.listen(self._engine.sync_engine, "connect", _prepare)
-        self._writing = asyncio.Lock()
-        self._writes: set[asyncio.Task[Any]] = set()
+        event.listen(self._engine, "connect", _prepare)
+        self._writer = ThreadPoolExecutor(1, "orchestrion-write")
+        self._readers = ThreadPoolExecutor(_READERS, "orchestrion-read")
+        self._waiting: list[_Write[Any]] = []
+        self._flushing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Make the tables that are missing.
@@ -89,58 +123,93 @@ class Database:
         """
         await self.write(self._make_tables)
 
-    async def _make_tables(self, connection: AsyncConnection) -> None:
-        found = (await connection.exec_driver_sql("PRAGMA user_version")).scalar_one()
+    def _make_tables(self, connection: Connection) -> None:
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found > SCHEMA_VERSION:
             raise StoreError(f"{self.path} was written by a newer version of Orchestrion.", "Upgrade Orchestrion.")
         if found < SCHEMA_VERSION:
-            await connection.run_sync(metadata.create_all)
-            await connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+            metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     async def close(self) -> None:
-        """Wait for the writes that are under way, then close every connection."""
-        await asyncio.gather(*self._writes, return_exceptions=True)
-        await self._engine.dispose()
+        """Finish the writes that wait, then close every connection."""
+        if self._flushing is not None:
+            await self._flushing
+        await asyncio.to_thread(self._shut)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection to read with.
+    def _shut(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+    async def read(self, unit: Callable[[Connection], T]) -> T:
+        """Run `unit` on a reader's thread and return its result.
 
         Raises:
             StoreError: The file can't be read.
         """
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
+
+    def _read(self, unit: Callable[[Connection], T]) -> T:
         try:
-            async with self._engine.connect() as connection:
-                yield connection
+            with self._engine.connect() as connection:
+                return unit(connection)
         except DBAPIError as error:
             raise _store_error(error) from error
 
-    async def write(self, unit: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run `unit` in a transaction that is committed at its end, or undone by an exception.
+    async def write(self, unit: Callable[[Connection], T]) -> T:
+        """Run `unit` in the next transaction, undone if it raises, and return its result once it is committed.
 
-        The transaction goes through to its end even if the caller is cancelled meanwhile: half a write is no write.
+        It goes through to its end even if the caller is cancelled meanwhile: half a write is no write.
 
         Raises:
             StoreError: It could not be kept, for instance because the disk is full.
         """
-        task = asyncio.create_task(self._transact(unit))
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
+        write = _Write(unit, asyncio.get_running_loop().create_future())
+        self._waiting.append(write)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        return await asyncio.shield(write.done)
 
-    async def _transact(self, unit: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            await loop.run_in_executor(self._writer, self._commit, group)
+            for write in group:
+                write.settle()
+
+    def _commit(self, group: list[_Write[Any]]) -> None:
+        """Carry a group of writes out in one transaction; one that raises is undone by itself."""
         try:
-            async with self._writing, self._engine.connect() as connection:
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
-                    result = await unit(connection)
+                    for write in group:
+                        _attempt(connection, write)
+                    connection.exec_driver_sql("COMMIT")
                 except BaseException:
-                    await connection.exec_driver_sql("ROLLBACK")
+                    connection.exec_driver_sql("ROLLBACK")
                     raise
-                await connection.exec_driver_sql("COMMIT")
-                return result
         except DBAPIError as error:
-            raise _store_error(error) from error
+            _fail(group, _store_error(error))
+        except Exception as error:
+            _fail(group, StoreError(f"The database could not be written: {error}."))
+
+
+def _attempt(connection: Connection, write: _Write[Any]) -> None:
+    connection.exec_driver_sql("SAVEPOINT unit")
+    try:
+        write.result = write.unit(connection)
+    except Exception as error:
+        write.error = _store_error(error) if isinstance(error, DBAPIError) else error
+        connection.exec_driver_sql("ROLLBACK TO unit")
+    connection.exec_driver_sql("RELEASE unit")
+
+
+def _fail(group: list[_Write[Any]], error: StoreError) -> None:
+    for write in group:
+        write.error = write.error or error
 
 
 def _store_error(error: DBAPIError) -> StoreError:

@@ -1,7 +1,7 @@
-"""The journal in SQLite: one writer groups the appends that wait, followers are woken without polling.
+"""The journal in SQLite; its followers are woken without polling.
 
 A follower in this process is served from memory when it is up to date and from the file when it is behind. Events
-that another process appends are noticed through SQLite's `data_version`, at most `_FOREIGN_POLL` seconds later.
+that another process appends are noticed at most `_FOREIGN_POLL` seconds later.
 """
 
 from __future__ import annotations
@@ -11,23 +11,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, insert, select
 
-from orchestrion.core.errors import OrchestrionError, StoreError
+from orchestrion.core.errors import StoreError
 from orchestrion.core.events import Event, EventBase, event_adapter
 from orchestrion.store.database import Database, events
 
 _FOREIGN_POLL = 0.2
 _TAIL = 256
 _PAGE = 500
-
-
-@dataclass
-class _Pending:
-    batch: tuple[EventBase, ...]
-    done: asyncio.Future[list[Event]]
 
 
 @dataclass
@@ -60,83 +54,34 @@ class SqliteJournal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pending: asyncio.Queue[_Pending] = asyncio.Queue()
         self._tails: defaultdict[str, _Tail] = defaultdict(_Tail)
         self._seen = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the writer and the watcher of other processes."""
-        async with self._database.read() as connection:
-            self._seen = (await connection.execute(select(func.max(events.c.position)))).scalar() or 0
-        self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._watch_forever())]
+        """Start to watch for what other processes append."""
+        self._seen = await self._database.read(_last_position)
+        self._watcher = asyncio.create_task(self._watch_forever())
 
     async def stop(self) -> None:
-        """Write what is pending, then stop."""
-        if not self._tasks:
-            return
-        await self._pending.join()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
 
     async def append(self, *batch: EventBase) -> list[Event]:
         """Append events; see the protocol. The append goes through even if the caller is cancelled meanwhile."""
-        done: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
-        self._pending.put_nowait(_Pending(batch, done))
-        return await asyncio.shield(done)
 
-    async def _write_forever(self) -> None:
-        while True:
-            group = [await self._pending.get()]
-            while not self._pending.empty():
-                group.append(self._pending.get_nowait())
-            try:
-                await self._write(group)
-            finally:
-                for _ in group:
-                    self._pending.task_done()
+        def unit(connection: Connection) -> list[Event]:
+            return _insert(connection, batch)
 
-    async def _write(self, group: list[_Pending]) -> None:
-        """Commit a group at once; followers are woken only after the commit."""
-        try:
-            numbered = await self._database.write(lambda connection: self._insert(connection, group))
-        except OrchestrionError as error:
-            self._fail(group, error)
-            return
-        except Exception as error:
-            self._fail(group, StoreError(f"The journal could not be written: {error}."))
-            return
-        for pending, batch in zip(group, numbered, strict=True):
-            if not pending.done.done():
-                pending.done.set_result(batch)
-            self._publish(batch)
+        append = asyncio.ensure_future(self._database.write(unit))
+        append.add_done_callback(self._published)
+        return await asyncio.shield(append)
 
-    @staticmethod
-    def _fail(group: list[_Pending], error: OrchestrionError) -> None:
-        for pending in group:
-            if not pending.done.done():
-                pending.done.set_exception(error)
-
-    @staticmethod
-    async def _insert(connection: AsyncConnection, group: list[_Pending]) -> list[list[Event]]:
-        last: dict[str, int] = {}
-        numbered: list[list[Event]] = []
-        rows: list[dict[str, object]] = []
-        for pending in group:
-            batch: list[Event] = []
-            for event in pending.batch:
-                if event.run_id not in last:
-                    query = select(func.max(events.c.seq)).where(events.c.run_id == event.run_id)
-                    last[event.run_id] = (await connection.execute(query)).scalar() or 0
-                last[event.run_id] += 1
-                stamped: Event = event.model_copy(update={"seq": last[event.run_id]})  # type: ignore[assignment]
-                rows.append({"run_id": stamped.run_id, "seq": stamped.seq, "data": stamped.model_dump_json()})
-                batch.append(stamped)
-            numbered.append(batch)
-        await connection.execute(insert(events), rows)
-        return numbered
+    def _published(self, append: asyncio.Future[list[Event]]) -> None:
+        if not append.cancelled() and append.exception() is None:
+            self._publish(append.result())
 
     def _publish(self, batch: list[Event]) -> None:
         by_run: defaultdict[str, list[Event]] = defaultdict(list)
@@ -148,23 +93,21 @@ class SqliteJournal:
 
     async def _watch_forever(self) -> None:
         """Wake the followers of runs that another process has written to."""
-        async with self._database.read() as connection:
-            version = None
-            while True:
-                await asyncio.sleep(_FOREIGN_POLL)
-                if not self._tails:
-                    continue
-                with suppress(Exception):
-                    found = (await connection.exec_driver_sql("PRAGMA data_version")).scalar_one()
-                    if found != version:
-                        version = found
-                        await self._wake_written(connection)
+        while True:
+            await asyncio.sleep(_FOREIGN_POLL)
+            if self._tails:
+                with suppress(StoreError):
+                    self._wake_written(await self._database.read(self._written))
 
-    async def _wake_written(self, connection: AsyncConnection) -> None:
+    def _written(self, connection: Connection) -> list[tuple[str, int]]:
+        """Return the runs that have events past the last position seen, with their last number."""
         query = select(events.c.run_id, func.max(events.c.position), func.max(events.c.seq))
-        rows = (await connection.execute(query.where(events.c.position > self._seen).group_by(events.c.run_id))).all()
-        for run_id, position, seq in rows:
-            self._seen = max(self._seen, position)
+        rows = connection.execute(query.where(events.c.position > self._seen).group_by(events.c.run_id)).all()
+        self._seen = max([self._seen, *(position for _, position, _ in rows)])
+        return [(run_id, seq) for run_id, _, seq in rows]
+
+    def _wake_written(self, rows: list[tuple[str, int]]) -> None:
+        for run_id, seq in rows:
             tail = self._tails.get(run_id)
             if tail and (not tail.recent or tail.recent[-1].seq < seq):
                 tail.recent = []
@@ -173,8 +116,8 @@ class SqliteJournal:
     async def read(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return events from the file; see the protocol."""
         query = select(events.c.data).where(events.c.run_id == run_id, events.c.seq > after)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query.order_by(events.c.seq).limit(limit))).scalars().all()
+        query = query.order_by(events.c.seq).limit(limit)
+        rows = await self._database.read(lambda connection: connection.execute(query).scalars().all())
         return [event_adapter.validate_json(row) for row in rows]
 
     async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
@@ -198,3 +141,23 @@ class SqliteJournal:
             tail.followers -= 1
             if not tail.followers and self._tails.get(run_id) is tail:
                 del self._tails[run_id]
+
+
+def _last_position(connection: Connection) -> int:
+    return connection.execute(select(func.max(events.c.position))).scalar() or 0
+
+
+def _insert(connection: Connection, batch: tuple[EventBase, ...]) -> list[Event]:
+    """Number events within their runs and insert them."""
+    last: dict[str, int] = {}
+    numbered: list[Event] = []
+    for event in batch:
+        if event.run_id not in last:
+            query = select(func.max(events.c.seq)).where(events.c.run_id == event.run_id)
+            last[event.run_id] = connection.execute(query).scalar() or 0
+        last[event.run_id] += 1
+        stamped: Any = event.model_copy(update={"seq": last[event.run_id]})
+        numbered.append(stamped)
+    rows = [{"run_id": event.run_id, "seq": event.seq, "data": event.model_dump_json()} for event in numbered]
+    connection.execute(insert(events), rows)
+    return numbered

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Select, and_, delete, insert, or_, select, update
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.events import TERMINAL_STATES
@@ -40,14 +39,13 @@ class SqliteRecords:
         self._database = database
 
     async def _execute(self, *statements: Any) -> int:
-        async def unit(connection: AsyncConnection) -> int:
-            return sum([(await connection.execute(statement)).rowcount for statement in statements])
+        def unit(connection: Connection) -> int:
+            return sum(connection.execute(statement).rowcount for statement in statements)
 
         return await self._database.write(unit)
 
     async def _select(self, query: Select[Any]) -> list[str]:
-        async with self._database.read() as connection:
-            return list((await connection.execute(query)).scalars().all())
+        return list(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
 
     async def add_session(self, session: Session) -> None:
         """Keep a new session."""
