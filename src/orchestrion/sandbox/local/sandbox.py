@@ -151,7 +151,7 @@ class LocalSandbox:
         seen = _Collector(on_output)
         try:
             await connection.send(request)
-            return await self._converse(connection, seen, seconds), seen
+            end = await self._converse(connection, seen, seconds)
         except SandboxGone:
             await self.close()
             raise
@@ -160,17 +160,17 @@ class LocalSandbox:
             raise
         finally:
             connection.close()
+        if end.get("type") == "failed":
+            raise SandboxError(f"The sandbox could not do that: {text_of(end, 'message')[:500]}.")
+        return end, seen
 
     async def _converse(self, connection: Connection, seen: _Collector, seconds: float) -> dict[str, Any]:
         begin = time.monotonic()
         while True:
             left = begin + seconds + _GRACE + seen.waited - time.monotonic()
             message = await connection.receive(max(left, 0.001))
-            match message.get("type"):
-                case "done":
-                    return message
-                case "failed":
-                    raise SandboxError(f"The sandbox could not do that: {text_of(message, 'message')[:500]}.")
+            if message.get("type") in ("done", "failed"):
+                return message
             await seen.take(message)
 
     async def _cancel(self, connection: Connection) -> None:
