@@ -126,7 +126,7 @@ class _Game:
         results = self._results
         if not self._files:
             return f"There is no file to analyse. Upload a table and ask again. {_LABEL}"
-        problems = [f"{path.rpartition('/')[2]}: {problem}" for path, problem in results.problems.items()]
+        problems = [data_report.problem_sentence(path, problem) for path, problem in results.problems.items()]
         if not results.profiles:
             return "\n".join(["No table could be read.", *problems, _LABEL])
         charts = sum(len(made) for made in results.charts.values())

@@ -55,10 +55,16 @@ def sections(goal: str, results: Results, wishes: Mapping[str, Wish]) -> list[Se
         written += _about(prefix, name, results)
         written += _charts(prefix, results.charts.get(name, []))
     if results.problems:
-        lines = [f"- `{PurePosixPath(path).name}`: {problem}" for path, problem in results.problems.items()]
+        lines = [f"- {problem_sentence(path, problem)}" for path, problem in results.problems.items()]
         written.append(_section("What could not be done", "\n".join(lines)))
     written.append(_section("How the figures were made", _METHOD))
     return written
+
+
+def problem_sentence(path: str, problem: str) -> str:
+    """Name the file, unless the sentence does so itself."""
+    name = PurePosixPath(path).name
+    return problem if problem.startswith(name) else f"{name}: {problem}"
 
 
 def key_points(results: Results, wishes: Mapping[str, Wish], most: int = 6) -> list[str]:
@@ -79,7 +85,7 @@ def _key_findings(goal: str, results: Results, wishes: Mapping[str, Wish]) -> st
     lines += [f"- {sentence}" for sentence in key_points(results, wishes)]
     if not results.profiles:
         lines.append("- No table could be read; nothing was analysed.")
-    lines += [f"- {PurePosixPath(path).name}: {problem}" for path, problem in results.problems.items()]
+    lines += [f"- {problem_sentence(path, problem)}" for path, problem in results.problems.items()]
     return "\n".join(lines)
 
 

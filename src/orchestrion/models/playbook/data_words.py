@@ -44,12 +44,13 @@ def findings(profile: dict[str, Any], statistics: dict[str, Any] | None, wish: W
     """Return what stands out, what was asked for first."""
     if statistics is None:
         return []
-    groups = [group_sentence(group, wish) for group in _asked_groups(statistics["groups"], wish)[:2]]
+    most = 1 if wish.measure and wish.by else 2
+    groups = [group_sentence(group, wish) for group in _asked_groups(statistics["groups"], wish)[:most]]
     counts = [] if groups else [count_sentence(count) for count in statistics["counts"][:2]]
     trends = [trend_sentence(trend) for trend in _main_trends(statistics["trends"])]
     related = [relation_sentence(pair) for pair in statistics["correlations"][:2] if abs(pair["r"]) >= 0.3]
     outliers = [outlier_sentence(found) for found in statistics["outliers"][:2] if found["count"]]
-    first, second = (trends, groups) if wish.trend else (groups, trends)
+    first, second = (trends, groups) if wish.trend and not wish.by else (groups, trends)
     return [sentence for sentence in [*first, *second, *counts, *related, *outliers] if sentence]
 
 
@@ -100,7 +101,7 @@ def count_sentence(count: dict[str, Any]) -> str:
 
 def trend_sentence(trend: dict[str, Any]) -> str:
     """Say how a measure went from its first to its last whole period."""
-    what = "The number of rows" if trend["figure"] == "count" else f"The {trend['figure']} of {trend['measure']}"
+    what = _trend_subject(trend)
     first, last = trend["first"], trend["last"]
     text = f"{what} per {trend['period']} went from {say(first['value'])} ({first['period']}) "
     text += f"to {say(last['value'])} ({last['period']})"
@@ -112,6 +113,12 @@ def trend_sentence(trend: dict[str, Any]) -> str:
     text += f"; straight trend {sign}{say(abs(trend['slope']))} per {trend['period']} (R² {trend['r_squared']:.2f})"
     clear = trend["p"] is not None and trend["p"] < 0.05
     return f"{text}." if clear else f"{text}, not distinguishable from no trend at the 5 % level."
+
+
+def _trend_subject(trend: dict[str, Any]) -> str:
+    if trend["figure"] == "value":
+        return str(trend["measure"])
+    return "The number of rows" if trend["figure"] == "count" else f"The {trend['figure']} of {trend['measure']}"
 
 
 def relation_sentence(pair: dict[str, Any]) -> str:

@@ -52,10 +52,19 @@ def read(goal: str, columns: Sequence[dict[str, Any]]) -> Wish:
 
 
 def _best(words: Sequence[str], columns: Sequence[dict[str, Any]]) -> str | None:
-    """Return the column of which most words are in the goal: at least half of them; ties go to the longer name."""
-    scored = [(_score(words, _words(str(column["name"]))), str(column["name"])) for column in columns]
-    good = [(score, name) for score, name in scored if score[0] >= 0.5]
-    return max(good, key=lambda item: item[0])[1] if good else None
+    """Return the column of which most words are in the goal, at least half of them; None where several tie in part.
+
+    Among columns that share only some words (“cost” with three columns of costs) the toolkit chooses, unless one of
+    them is the total.
+    """
+    scored = {str(column["name"]): _score(words, _words(str(column["name"]))) for column in columns}
+    top = max(scored.values(), default=(0.0, 0))
+    if top[0] < 0.5:
+        return None
+    tied = [name for name, score in scored.items() if score == top]
+    if len(tied) == 1 or top[0] == 1:
+        return tied[0]
+    return next((name for name in tied if "total" in _words(name)), None)
 
 
 def _score(words: Sequence[str], name: Sequence[str]) -> tuple[float, int]:

@@ -71,7 +71,7 @@ def _summary(task: prompt.Brief) -> str:
     title = next((line.lstrip("# ") for line in report.splitlines() if line.startswith("# ")), "Report")
     points = _points(report)
     parts = [f"**{title}**", "\n".join(points) or _opening(report)]
-    parts += _section_text(report, _PROBLEMS)
+    parts += [text for text in _section_text(report, _PROBLEMS) if not _said(text, parts)]
     parts += [f"{_holdings(report)} The full report is in `report.md`.", _MARK]
     return "\n\n".join(parts)
 
@@ -91,6 +91,11 @@ def _section_text(report: str, heading: re.Pattern[str]) -> list[str]:
         if heading.match(first) and body.strip():
             found.append(body.strip())
     return found
+
+
+def _said(text: str, parts: list[str]) -> bool:
+    """Whether every line of a section is in the summary already."""
+    return all(line.strip() in "\n".join(parts) for line in text.splitlines())
 
 
 def _opening(report: str) -> str:

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from .lettering import Letters, figure, fonts
 
@@ -42,7 +42,8 @@ _STYLE: dict[str, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in this look, leaving matplotlib's settings as they were; no warnings about layout or glyphs."""
-    with mpl.rc_context({**_STYLE, "font.family": list(fonts()) or ["sans-serif"]}), warnings.catch_warnings():
+    settings: dict[Any, Any] = {**_STYLE, "font.family": list(fonts()) or ["sans-serif"]}
+    with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -71,8 +72,14 @@ class Canvas:
 
 def plain_numbers(axis: Any) -> None:
     """Write an axis' numbers with grouped digits, shortened where they are large."""
-    axis.set_major_locator(MaxNLocator(nbins=7))
+    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def log_numbers(axis: Any) -> None:
+    """Write a logarithmic axis' powers of ten as plain numbers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def short(value: float) -> str:

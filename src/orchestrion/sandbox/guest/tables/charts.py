@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -72,34 +73,33 @@ def _draw(plans: list[Draw], most: int) -> list[Chart]:
 def _main(df: pd.DataFrame, choice: Choice, studio: Studio) -> list[Draw]:
     """List what shows the table's measures, groups and dates, the most telling first."""
     measure = choice.measures[0] if choice.measures else None
-    plans: list[Draw] = []
-    for date in choice.dates[:1]:
-        if period := period_of(as_dates(df[date])):
-            plans.append(lambda: studio.time_line(date, measure, period))
-    for by in choice.categories[:1]:
-        plans.append(lambda: studio.bars(by, measure))
+    plans: list[Draw] = [partial(_line, df, date, measure, studio) for date in choice.dates[:1]]
+    plans += [partial(studio.bars, by, measure) for by in choice.categories[:1]]
     if measure:
-        plans.append(lambda: studio.histogram(measure))
+        plans.append(partial(studio.histogram, measure))
     if strong := [pair for pair in correlations(df, choice.measures) if abs(pair["r"]) >= 0.3 and pair["n"] >= 10]:
-        plans.append(lambda: studio.scatter(strong[0]))
+        plans.append(partial(studio.scatter, strong[0]))
     if measure and choice.categories:
-        plans.append(lambda: studio.boxes(measure, choice.categories[0]))
+        plans.append(partial(studio.boxes, measure, choice.categories[0]))
     if len(choice.measures) >= 4:
-        plans.append(lambda: studio.heat_map(choice.measures))
-    for by_next in choice.categories[1:2]:
-        plans.append(lambda: studio.bars(by_next, measure))
-    return plans
+        plans.append(partial(studio.heat_map, choice.measures))
+    return plans + [partial(studio.bars, by, measure) for by in choice.categories[1:2]]
+
+
+def _line(df: pd.DataFrame, date: str, measure: str | None, studio: Studio) -> Chart | None:
+    period = period_of(as_dates(df[date]))
+    return studio.time_line(date, measure, period) if period else None
 
 
 def _fallbacks(df: pd.DataFrame, choice: Choice, studio: Studio) -> list[Draw]:
     """List what a table without measures, groups or dates still can show."""
-    plans: list[Draw] = [lambda name=name: studio.box(name) for name in choice.measures[:1]]  # type: ignore[misc]
+    plans: list[Draw] = [partial(studio.box, name) for name in choice.measures[:1]]
     repeating = [name for name in choice.texts if 1 < df[name].nunique() < df[name].count()]
     if repeating and not choice.categories:
-        plans.append(lambda: studio.bars(repeating[0], None))
+        plans.append(partial(studio.bars, repeating[0], None))
     varied = [name for name in choice.texts if df[name].dropna().map(lambda cell: len(str(cell))).nunique() > 1]
     if varied:
-        plans.append(lambda: studio.text_lengths(varied[0]))
+        plans.append(partial(studio.text_lengths, varied[0]))
     if df.isna().any().any():
         plans.append(studio.missing)
     if len(df.columns) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 
@@ -56,10 +57,12 @@ def choose(df: pd.DataFrame, measure: str | None = None, by: str | None = None) 
     """
     kinds = roles(df)
     numeric = [name for name, role in kinds.items() if role == "numeric" and df[name].nunique() > 1]
-    measures = sorted(numeric, key=lambda name: -_weight(df[name]))
+    weights = {name: _weight(name, cast(pd.Series, df[name])) for name in numeric}
+    measures = sorted(numeric, key=lambda name: -weights[name])
     grouping = [name for name, role in kinds.items() if role in {"category", "boolean"} and _groups(df[name])]
     grouping += [name for name in numeric if df[name].nunique() <= 8 and len(df) >= 40 and (df[name] % 1 == 0).all()]
-    categories = sorted(grouping, key=lambda name: _untidiness(df[name]))
+    untidy = {name: _untidiness(cast(pd.Series, df[name])) for name in grouping}
+    categories = sorted(grouping, key=lambda name: untidy[name])
     return Choice(
         measures=_first(df, measures, measure, must_be_numeric=True),
         categories=_first(df, categories, by),
@@ -76,7 +79,7 @@ def is_additive(name: str) -> bool:
 def as_dates(values: pd.Series) -> pd.Series:
     """Return a column whose role is date as dates; whole years are their first of January."""
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        return values.dt.tz_localize(None)
+        return cast(pd.Series, values.dt.tz_localize(None))
     if is_year(values):
         return pd.to_datetime(values.astype("Int64").astype("str"), format="%Y", errors="coerce")
     parsed = parse_dates(values)
@@ -95,9 +98,8 @@ def _first(df: pd.DataFrame, names: list[str], wanted: str | None, *, must_be_nu
     return [wanted, *[name for name in names if name != wanted]]
 
 
-def _weight(values: pd.Series) -> float:
+def _weight(name: str, values: pd.Series) -> float:
     """Named like money or amounts, rarely missing, rich in values: those first."""
-    name = str(values.name)
     weight = 2.0 * bool(_WEIGHTY.search(name)) + 1.0 * is_additive(name) - 2.0 * bool(_PLACE.search(name))
     return weight + float(values.notna().mean()) + min(1.0, values.nunique() / 20)
 

@@ -32,17 +32,29 @@ def parse_dates(values: pd.Series, *, strict: bool = False) -> pd.Series | None:
     Raises:
         AmbiguousDates: With `strict`, see there.
     """
-    unique = pd.Series(values.dropna().unique(), dtype="object").map(lambda cell: str(cell).strip())
-    sample = unique.head(200)
-    if sample.empty or sample.map(lambda cell: bool(_PLAUSIBLE.search(cell)) and len(cell) < 40).mean() < THRESHOLD:
+    present = values.dropna()
+    sample = pd.Series(present.head(5000).astype("str").str.strip().unique(), dtype="object").head(200)
+    if sample.empty or sample.map(_plausible).mean() < THRESHOLD:
         return None
-    present = values.dropna().map(lambda cell: str(cell).strip())
-    for name in _formats(sample):
-        if _share(sample, name) >= THRESHOLD and _share(present, name) >= THRESHOLD:
-            return _parse(values.astype("str").str.strip(), name).where(values.notna())
-    if strict and any(_share(present, day) >= THRESHOLD for pair in _timed(_AMBIGUOUS) for day in pair):
+    for name in _formats(_spread(present)):
+        if _share(sample, name) < THRESHOLD:
+            continue
+        parsed = _parse(values, name)
+        if parsed.notna().sum() >= THRESHOLD * len(present):
+            return parsed
+    if strict and any(_share(sample, day) >= THRESHOLD for pair in _timed(_AMBIGUOUS) for day in pair):
         raise AmbiguousDates
     return None
+
+
+def _plausible(text: str) -> bool:
+    return len(text) < 40 and bool(_PLAUSIBLE.search(text))
+
+
+def _spread(present: pd.Series) -> pd.Series:
+    """Return up to 5000 different values from all over the column, so that a day above the twelfth is met."""
+    step = max(1, len(present) // 20_000)
+    return pd.Series(present.iloc[::step].astype("str").str.strip().unique(), dtype="object").head(5000)
 
 
 def _formats(sample: pd.Series) -> list[str]:
@@ -70,7 +82,8 @@ def _share(values: pd.Series, name: str) -> float:
 
 
 def _parse(values: pd.Series, name: str) -> pd.Series:
+    text = values if values.dtype == object else values.str.strip()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parsed = pd.to_datetime(values, format=name, errors="coerce", utc=name == "ISO8601")
+        parsed = pd.to_datetime(text, format=name, errors="coerce", utc=name == "ISO8601")
     return parsed.dt.tz_localize(None) if name == "ISO8601" else parsed

@@ -47,8 +47,8 @@ def _parse(source: Source, encoding: str, errors: str, layout: layouts.Layout) -
     with source.open_text(encoding, errors) as stream:
         _skip(stream, layout)
         options: dict[str, Any] = {"decimal": layout.decimal, "low_memory": False, "index_col": False}
-        return pd.read_csv(
-            cast(io.TextIOBase, stream),  # type: ignore[arg-type]
+        frame: pd.DataFrame = pd.read_csv(
+            stream,
             sep=layout.delimiter,
             header=None,
             names=list(range(len(layout.names))),
@@ -57,6 +57,7 @@ def _parse(source: Source, encoding: str, errors: str, layout: layouts.Layout) -
             dtype=dict.fromkeys(layout.as_text, "str"),
             **options,
         )
+        return frame
 
 
 def _skip(stream: io.TextIOWrapper, layout: layouts.Layout) -> None:

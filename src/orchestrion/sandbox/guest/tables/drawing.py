@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from .canvas import BLUE, GREY, ORANGE, Canvas, plain_numbers, short, slug
+from .canvas import BLUE, GREY, ORANGE, Canvas, log_numbers, plain_numbers, short, slug
 from .choosing import as_dates, is_additive
 from .lettering import figure, signed
 from .statistics import complete_periods, grouped, timeline
@@ -53,11 +53,15 @@ class Studio:
             linestyle="--",
             label=f"straight trend: {signed(slope)} per {period}",
         )
-        what = _what(measure)
+        if partial:
+            ends = table.loc[[key for key in table.index if str(key) in partial], "value"]
+            where = ends.index.to_timestamp()
+            canvas.axes.plot(where, ends, "o", color="white", markeredgecolor=BLUE, label="covered only in part")
+        what = measure if measure and int(table["n"].max()) == 1 else _what(measure)
         canvas.title(f"{what} by {period}", date, what)
-        locator = AutoDateLocator(maxticks=9)
+        locator: Any = cast(Any, AutoDateLocator)(maxticks=9)
         canvas.axes.xaxis.set_major_locator(locator)
-        canvas.axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        canvas.axes.xaxis.set_major_formatter(cast(Any, ConciseDateFormatter)(locator))
         plain_numbers(canvas.axes.yaxis)
         canvas.axes.legend(loc="best")
         findings = _extremes(whole["value"], what)
@@ -112,6 +116,7 @@ class Studio:
         uneven = len(filled) > 3 and float(filled.max()) > 60 * float(np.median(filled))
         if uneven:
             canvas.axes.set_yscale("log")
+            log_numbers(canvas.axes.yaxis)
         else:
             plain_numbers(canvas.axes.yaxis)
         plain_numbers(canvas.axes.xaxis)
@@ -202,7 +207,7 @@ class Studio:
         canvas.axes.set_yticks([])
         plain_numbers(canvas.axes.xaxis)
         canvas.title(f"Quartiles of {measure}", measure)
-        quarters = [figure(present.quantile(part)) for part in (0.25, 0.5, 0.75)]
+        quarters = [figure(float(present.quantile(part))) for part in (0.25, 0.5, 0.75)]
         findings = [f"Quartiles of {measure}: {', '.join(quarters[:2])} and {quarters[2]}."]
         return self._finish(canvas, "box", f"quartiles {measure}", f"Quartiles of “{measure}”.", findings)
 
@@ -224,7 +229,7 @@ class Studio:
         canvas.figure.colorbar(image, ax=canvas.axes, label="r", shrink=0.8)
         canvas.title("Correlations between the measures")
         pairs = table.where(np.triu(np.ones(table.shape, dtype=bool), 1)).stack().dropna()
-        first, second = pairs.abs().idxmax()
+        first, second = cast(tuple[str, str], pairs.abs().idxmax())
         findings = [f"The closest relation is between {first} and {second}: r = {pairs[(first, second)]:.3f}."]
         return self._finish(canvas, "heat map", "correlations", "Pearson's r between measures.", findings)
 
@@ -279,7 +284,7 @@ def _what(measure: str | None) -> str:
 
 def _extremes(values: pd.Series, what: str) -> list[str]:
     high, low = values.idxmax(), values.idxmin()
-    return [f"{what} was highest in {high} ({figure(values[high])}) and lowest in {low} ({figure(values[low])})."]
+    return [f"{what} was highest in {high} ({figure(values.max())}) and lowest in {low} ({figure(values.min())})."]
 
 
 def _ranking(values: pd.Series, what: str, by: str) -> list[str]:
@@ -296,13 +301,13 @@ def _bins(values: pd.Series) -> Any:
         return 1
     if bool((values % 1 == 0).all()) and span <= 30:
         return np.arange(values.min() - 0.5, values.max() + 1)
-    edges = np.histogram_bin_edges(values, bins="fd") if values.quantile(0.75) > values.quantile(0.25) else []
-    return int(min(40, max(10, len(edges) - 1)))
+    width = 2 * float(values.quantile(0.75) - values.quantile(0.25)) / len(values) ** (1 / 3)
+    return min(40, max(10, round(span / width))) if width > 0 else 10
 
 
 def _without_tail(values: pd.Series) -> tuple[pd.Series, str]:
     """Cut off the outermost hundredth where it would squeeze the rest into a few bars."""
-    low, high = values.quantile(0.005), values.quantile(0.995)
+    low, high = float(values.quantile(0.005)), float(values.quantile(0.995))
     if len(values) < 100 or high == low or values.max() - values.min() <= 4 * (high - low):
         return values, ""
     shown = values[values.between(low, high)]

@@ -30,6 +30,9 @@ def dressed_to_numbers(values: pd.Series) -> tuple[pd.Series, list[str]] | None:
     The bar is 95 % of the values present and at least three numbers, so that a stray word does not turn a column of
     measurements into text, and a stray number does not turn a column of words into numbers.
     """
+    head = values.dropna().head(500)
+    if len(head) and head.map(lambda cell: _undress(str(cell)) is not None).mean() < 0.8:
+        return None
     counts = values.dropna().value_counts()
     parsed = {cell: _undress(str(cell)) for cell in counts.index}
     good = sum(int(counts[cell]) for cell, number in parsed.items() if number is not None)

@@ -85,4 +85,4 @@ def _text_role(name: str, present: pd.Series) -> Role:
     if distinct <= max(20, min(500, 0.1 * len(present))):
         return "category"
     lengths = present.head(500).map(lambda cell: len(str(cell)))
-    return "category" if distinct <= 0.5 * len(present) and lengths.mean() <= 40 else "text"
+    return "category" if distinct <= min(0.5 * len(present), 2000) and lengths.mean() <= 40 else "text"

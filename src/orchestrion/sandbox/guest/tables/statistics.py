@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from .choosing import Choice, as_dates, choose, is_additive
 from .jsonable import plain
@@ -93,7 +93,7 @@ def _count(values: pd.Series) -> dict[str, Any]:
 
 def correlations(df: pd.DataFrame, measures: list[str]) -> list[dict[str, Any]]:
     """Return the ten strongest linear relations between measures, each over the rows that have both."""
-    found = []
+    found: list[dict[str, Any]] = []
     for x, y in combinations(measures[:MOST_CORRELATED], 2):
         known = df[[x, y]].replace([np.inf, -np.inf], np.nan).dropna().astype("float64")
         if len(known) < 5 or known[x].nunique() < 2 or known[y].nunique() < 2:
@@ -135,26 +135,26 @@ def _trends(df: pd.DataFrame, choice: Choice) -> list[dict[str, Any]]:
         dates = as_dates(df[date])
         main = period_of(dates)
         years = dates.dropna().dt.year.nunique() >= 3 and main == "month"
-        for measure in [*choice.measures[:2]] or [None]:
-            for period in [main, *["year"] * years]:
-                if period and (trend := _trend(df, date, measure, period)):
-                    found.append(trend)
+        measures: list[str | None] = [*choice.measures[:2]]
+        for measure in measures or [None]:
+            for period in [main, *["year"] * years] if main else []:
+                found += _trend(df, date, measure, period)
     return found
 
 
-def _trend(df: pd.DataFrame, date: str, measure: str | None, period: str) -> dict[str, Any] | None:
+def _trend(df: pd.DataFrame, date: str, measure: str | None, period: str) -> list[dict[str, Any]]:
     table = timeline(df, date, measure, period)
     whole, partial = complete_periods(table, as_dates(df[date]), period)
     if len(whole) < 3:
-        return None
+        return []
     steps = np.array([key.ordinal for key in whole.index], dtype="float64")
     fit = stats.linregress(steps, whole["value"].to_numpy(dtype="float64"))
-    high, low = whole["value"].idxmax(), whole["value"].idxmin()
+    high, low = str(whole["value"].idxmax()), str(whole["value"].idxmin())
     points = [{"period": str(key), "value": row["value"], "n": row["n"]} for key, row in table.iterrows()]
-    return {
+    result = {
         "date": date,
         "measure": measure or "rows",
-        "figure": "count" if measure is None else "sum" if is_additive(measure) else "mean",
+        "figure": _figure(table, measure),
         "period": period,
         "periods": len(whole),
         "slope": float(fit.slope),
@@ -162,11 +162,21 @@ def _trend(df: pd.DataFrame, date: str, measure: str | None, period: str) -> dic
         "p": float(fit.pvalue),
         "first": {"period": str(whole.index[0]), "value": whole["value"].iloc[0]},
         "last": {"period": str(whole.index[-1]), "value": whole["value"].iloc[-1]},
-        "highest": {"period": str(high), "value": whole["value"][high]},
-        "lowest": {"period": str(low), "value": whole["value"][low]},
+        "highest": {"period": high, "value": whole["value"].max()},
+        "lowest": {"period": low, "value": whole["value"].min()},
         "partial": partial,
         "points": points[-120:],
     }
+    return [result]
+
+
+def _figure(table: pd.DataFrame, measure: str | None) -> str:
+    """Name what a period's value is; one row a period needs neither sum nor mean."""
+    if measure is None:
+        return "count"
+    if int(table["n"].max()) == 1:
+        return "value"
+    return "sum" if is_additive(measure) else "mean"
 
 
 def complete_periods(table: pd.DataFrame, dates: pd.Series, period: str) -> tuple[pd.DataFrame, list[str]]:

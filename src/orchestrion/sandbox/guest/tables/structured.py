@@ -58,9 +58,8 @@ def _from_value(value: Any, source: Source) -> pd.DataFrame:
 def _from_object(value: dict[str, Any], source: Source) -> pd.DataFrame:
     """An object is a table by columns, a wrapper around one, or a single record."""
     children = list(value.values())
-    if children and all(isinstance(child, list) for child in children) and not _record_lists(value):
-        if len({len(child) for child in children}) == 1 and children[0]:
-            return pd.DataFrame(value)
+    if children and _equal_lists(children) and not _record_lists(value):
+        return pd.DataFrame(value)
     if len(children) > 1 and all(isinstance(child, dict) for child in children) and _by_columns(children):
         return pd.DataFrame({key: pd.Series(child) for key, child in value.items()}).reset_index(drop=True)
     if lists := _record_lists(value):
@@ -74,6 +73,12 @@ def _from_object(value: dict[str, Any], source: Source) -> pd.DataFrame:
     if not value or all(child in ([], {}) for child in children):
         raise TableError(f"{source.path.name} is a table with 0 rows.")
     return _records([value])
+
+
+def _equal_lists(children: list[Any]) -> bool:
+    if not all(isinstance(child, list) and child for child in children):
+        return False
+    return len({len(child) for child in children}) == 1
 
 
 def _by_columns(children: list[dict[str, Any]]) -> bool:
@@ -166,7 +171,7 @@ def _has_cells(sheet: Any) -> bool:
 
 
 def _workbook(source: Source) -> Any:
-    import openpyxl
+    import openpyxl  # type: ignore[import-untyped]
 
     with zipfile.ZipFile(source.path) if zipfile.is_zipfile(source.path) else _damaged(source) as archive:
         if "xl/workbook.xml" not in archive.namelist():
