@@ -152,15 +152,16 @@ class _Connection:
 
     async def _ask_at(self, target: Target, address: str) -> Page | str:
         """Connect to the address itself; the name goes into the Host header and the TLS handshake only."""
-        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)  # the deadline over all of it is the caller's
-        async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=timeout) as client:
-            request = client.build_request(
-                "GET",
-                target.url.copy_with(host=address),
-                headers=_headers(target),
-                extensions={"sni_hostname": target.host},
-            )
-            response = await client.send(request, stream=True, follow_redirects=False)
+        request = httpx.Request(
+            "GET",
+            target.url.copy_with(host=address),
+            headers=_headers(target),
+            # The deadline over all of it is the caller's.
+            extensions={"sni_hostname": target.host, "timeout": {"connect": _CONNECT_SECONDS}},
+        )
+        # The transport alone: a client would look at redirects before they are checked, and at proxies.
+        async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
+            response = await transport.handle_async_request(request)
             try:
                 return await self._read(target, response)
             finally:
