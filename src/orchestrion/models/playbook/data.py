@@ -110,7 +110,7 @@ class _Game:
                 "path": profile["path"],
                 "sheet": profile["sheet"],
                 "measure": self._wishes[name].measure,
-                "by": self._wishes[name].by,
+                "by": self._wishes[name].by or None,
                 "prefix": re.sub(r"\.\w+(?=$| \[)", "", name),
             }
             for name, profile in self._results.profiles.items()

@@ -13,8 +13,8 @@ from orchestrion.models.playbook.goal import Wish
 Section = dict[str, Any]
 _METHOD = (
     "The built-in playbook, which is not a language model, wrote this report by fixed rules. Every figure was "
-    "computed in the sandbox by the code of this run. Standard deviations divide by n − 1; r is Pearson's; trends are "
-    "least-squares lines over whole periods; outliers lie more than 1.5 interquartile ranges outside the quartiles. "
+    "computed in the sandbox by the code of this run. Standard deviations divide by n − 1; r is Pearson's; trends "
+    "are least-squares lines over whole periods; outliers lie more than 1.5 interquartile ranges outside the quartiles. "
     "A correlation is not a cause."
 )
 
@@ -71,8 +71,8 @@ def key_points(results: Results, wishes: Mapping[str, Wish], most: int = 6) -> l
     """Return the findings of each table, shared out evenly."""
     each = max(2, most // max(1, len(results.profiles)))
     points: list[str] = []
-    for name, profile in results.profiles.items():
-        found = words.findings(profile, results.statistics.get(name), wishes[name])[:each]
+    for name in results.profiles:
+        found = words.findings(results.statistics.get(name), wishes[name])[:each]
         label = f"`{name}`: " if len(results.profiles) > 1 else ""
         points += [f"{label}{sentence}" for sentence in found]
     return points

@@ -40,11 +40,11 @@ def shape(profile: dict[str, Any]) -> str:
     return f"`{profile['table']}` has {sentence}; {gaps}."
 
 
-def findings(profile: dict[str, Any], statistics: dict[str, Any] | None, wish: Wish) -> list[str]:
+def findings(statistics: dict[str, Any] | None, wish: Wish) -> list[str]:
     """Return what stands out, what was asked for first."""
     if statistics is None:
         return []
-    most = 1 if wish.measure and wish.by else 2
+    most = max(1 if wish.measure else 2, len(wish.by))
     groups = [group_sentence(group, wish) for group in _asked_groups(statistics["groups"], wish)[:most]]
     counts = [] if groups else [count_sentence(count) for count in statistics["counts"][:2]]
     trends = [trend_sentence(trend) for trend in _main_trends(statistics["trends"])]
@@ -60,7 +60,7 @@ def _asked_groups(groups: list[dict[str, Any]], wish: Wish) -> list[dict[str, An
 
 
 def _asked(group: dict[str, Any], wish: Wish) -> int:
-    return int(group["by"] == wish.by) + int(group["measure"] == wish.measure)
+    return 2 * int(group["by"] in wish.by) + int(group["measure"] == wish.measure)
 
 
 def _main_trends(trends: list[dict[str, Any]]) -> list[dict[str, Any]]:

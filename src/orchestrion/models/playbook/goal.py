@@ -28,13 +28,13 @@ class Wish:
 
     Attributes:
         measure: A numeric column; None to let the toolkit choose.
-        by: A column to group by; likewise.
+        by: Columns to group by, at most three; likewise.
         trend: Change over time was asked for.
         figure: `mean` or `sum` where the goal says so, else empty.
     """
 
     measure: str | None
-    by: str | None
+    by: list[str]
     trend: bool
     figure: str
 
@@ -46,9 +46,11 @@ def read(goal: str, columns: Sequence[dict[str, Any]]) -> Wish:
     measure = _best(words, [column for column in columns if column["role"] in _NUMERIC])
     grouping = [column for column in columns if column["role"] in _GROUPABLE and column["distinct"] > 1]
     few = [c for c in columns if c["role"] in _NUMERIC and c["distinct"] <= 60 and c["name"] != measure]
-    by = _best(after_by, grouping) or _best(words, grouping) or _best(after_by, few)
+    by = [name for text in (after_by, words) if (name := _best(text, grouping))]
+    by += [name for column in grouping if set(_words(name := str(column["name"]))) <= set(words) and _words(name)]
+    by += [name for name in [_best(after_by, few)] if name and not by]
     figure = "mean" if _MEAN.search(goal) else "sum" if _SUM.search(goal) and measure else ""
-    return Wish(measure, by, bool(_TREND.search(goal)), figure)
+    return Wish(measure, list(dict.fromkeys(by))[:3], bool(_TREND.search(goal)), figure)
 
 
 def _best(words: Sequence[str], columns: Sequence[dict[str, Any]]) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from .canvas import style
-from .choosing import Choice, as_dates, choose
+from .choosing import Choice, Names, as_dates, asked, choose
 from .drawing import Chart, Studio
 from .errors import TableError
 from .jsonable import plain
@@ -22,8 +22,8 @@ Draw = Callable[[], Chart | None]
 def charts(
     df: pd.DataFrame,
     directory: str | Path = "charts",
-    measure: str | None = None,
-    by: str | None = None,
+    measure: Names = None,
+    by: Names = None,
     prefix: str | None = None,
 ) -> list[Chart]:
     """Draw two to six charts that fit the table's columns.
@@ -31,8 +31,8 @@ def charts(
     Args:
         df: A table, best a cleaned one.
         directory: Where the PNG files go.
-        measure: The numeric column to show first; by default the most telling one.
-        by: The column to compare by first; likewise.
+        measure: The numeric column, or columns, to show first; by default the most telling one.
+        by: The column, or columns, to compare by first; likewise.
         prefix: Beginning of the file names; by default the table's own name.
 
     Returns:
@@ -47,7 +47,7 @@ def charts(
     choice = choose(df, measure, by)
     studio = Studio(df, Path(directory), prefix or _stem(df))
     with style():
-        made = _draw(_main(df, choice, studio), MOST_CHARTS)
+        made = _draw(_main(df, choice, studio, len(asked(by))), MOST_CHARTS)
         if len(made) < 2:
             made += _draw(_fallbacks(df, choice, studio), 3 - len(made))
     if not made:
@@ -70,11 +70,11 @@ def _draw(plans: list[Draw], most: int) -> list[Chart]:
     return made
 
 
-def _main(df: pd.DataFrame, choice: Choice, studio: Studio) -> list[Draw]:
+def _main(df: pd.DataFrame, choice: Choice, studio: Studio, wanted: int) -> list[Draw]:
     """List what shows the table's measures, groups and dates, the most telling first."""
     measure = choice.measures[0] if choice.measures else None
     plans: list[Draw] = [partial(_line, df, date, measure, studio) for date in choice.dates[:1]]
-    plans += [partial(studio.bars, by, measure) for by in choice.categories[:1]]
+    plans += [partial(studio.bars, by, measure) for by in choice.categories[: max(1, wanted)]]
     if measure:
         plans.append(partial(studio.histogram, measure))
     if strong := [pair for pair in correlations(df, choice.measures) if abs(pair["r"]) >= 0.3 and pair["n"] >= 10]:
@@ -83,7 +83,7 @@ def _main(df: pd.DataFrame, choice: Choice, studio: Studio) -> list[Draw]:
         plans.append(partial(studio.boxes, measure, choice.categories[0]))
     if len(choice.measures) >= 4:
         plans.append(partial(studio.heat_map, choice.measures))
-    return plans + [partial(studio.bars, by, measure) for by in choice.categories[1:2]]
+    return plans + [partial(studio.bars, by, measure) for by in choice.categories[max(1, wanted) :][:1]]
 
 
 def _line(df: pd.DataFrame, date: str, measure: str | None, studio: Studio) -> Chart | None:

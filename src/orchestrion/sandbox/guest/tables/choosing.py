@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,6 +26,7 @@ _AVERAGED = re.compile(
 _PLACE = re.compile(r"lat(itude)?$|lon(gitude)?$|lng$", re.IGNORECASE)
 _WEIGHTY = re.compile(r"total|revenue|sales|amount|profit|umsatz|betrag", re.IGNORECASE)
 MOST_GROUPS = 60
+Names = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,24 @@ class Choice:
     texts: list[str]
 
 
-def choose(df: pd.DataFrame, measure: str | None = None, by: str | None = None) -> Choice:
+def choose(df: pd.DataFrame, measure: Names = None, by: Names = None) -> Choice:
     """Rank a table's columns by what they are good for.
 
     Args:
         df: A table.
-        measure: Put this column first among the measures.
-        by: Put this column first among the categories.
+        measure: Put this column, or these, first among the measures.
+        by: Likewise among the categories.
 
     Raises:
         TableError: A column asked for does not exist, or the measure is not numeric.
     """
     kinds = roles(df)
     numeric = [name for name, role in kinds.items() if role == "numeric" and df[name].nunique() > 1]
-    weights = {name: _weight(name, cast(pd.Series, df[name])) for name in numeric}
+    weights = {name: _weight(name, df[name]) for name in numeric}
     measures = sorted(numeric, key=lambda name: -weights[name])
     grouping = [name for name, role in kinds.items() if role in {"category", "boolean"} and _groups(df[name])]
     grouping += [name for name in numeric if df[name].nunique() <= 8 and len(df) >= 40 and (df[name] % 1 == 0).all()]
-    untidy = {name: _untidiness(cast(pd.Series, df[name])) for name in grouping}
+    untidy = {name: _untidiness(df[name]) for name in grouping}
     categories = sorted(grouping, key=lambda name: untidy[name])
     return Choice(
         measures=_first(df, measures, measure, must_be_numeric=True),
@@ -88,14 +90,19 @@ def as_dates(values: pd.Series) -> pd.Series:
     return parsed
 
 
-def _first(df: pd.DataFrame, names: list[str], wanted: str | None, *, must_be_numeric: bool = False) -> list[str]:
-    if wanted is None:
-        return names
-    if wanted not in df.columns:
-        raise TableError(f"There is no column “{wanted}”; there are {', '.join(map(str, df.columns))}.")
-    if must_be_numeric and not pd.api.types.is_numeric_dtype(df[wanted].dtype):
-        raise TableError(f"“{wanted}” is not numeric, so it can't be the measure.")
-    return [wanted, *[name for name in names if name != wanted]]
+def asked(wanted: Names) -> list[str]:
+    """Return the columns asked for, as a list."""
+    return [wanted] if isinstance(wanted, str) else list(wanted or [])
+
+
+def _first(df: pd.DataFrame, names: list[str], wanted: Names, *, must_be_numeric: bool = False) -> list[str]:
+    first = asked(wanted)
+    for name in first:
+        if name not in df.columns:
+            raise TableError(f"There is no column “{name}”; there are {', '.join(map(str, df.columns))}.")
+        if must_be_numeric and not pd.api.types.is_numeric_dtype(df[name].dtype):
+            raise TableError(f"“{name}” is not numeric, so it can't be the measure.")
+    return [*first, *[name for name in names if name not in first]]
 
 
 def _weight(name: str, values: pd.Series) -> float:

@@ -9,20 +9,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from .choosing import Choice, as_dates, choose, is_additive
+from .choosing import Choice, Names, as_dates, choose, is_additive
 from .jsonable import plain
 
 MOST_ROWS = 12
 MOST_CORRELATED = 24
 
 
-def statistics(df: pd.DataFrame, measure: str | None = None, by: str | None = None) -> dict[str, Any]:
+def statistics(df: pd.DataFrame, measure: Names = None, by: Names = None) -> dict[str, Any]:
     """Compute what a reader would ask first; the result can be written as JSON.
 
     Args:
         df: A table, best a cleaned one.
-        measure: The numeric column to put first; by default the most telling one.
-        by: The column to group by first; likewise.
+        measure: The numeric column, or columns, to put first; by default the most telling one.
+        by: The column, or columns, to group by first; likewise.
 
     Returns:
         `groups` (per pair of category and measure: count, sum, mean, median of each group, and `explained`, the share
@@ -92,14 +92,17 @@ def _count(values: pd.Series) -> dict[str, Any]:
 
 
 def correlations(df: pd.DataFrame, measures: list[str]) -> list[dict[str, Any]]:
-    """Return the ten strongest linear relations between measures, each over the rows that have both."""
+    """Return the ten strongest linear relations between measures, each over the rows that have both.
+
+    Of each pair the better measure is `y`.
+    """
     found: list[dict[str, Any]] = []
     for x, y in combinations(measures[:MOST_CORRELATED], 2):
         known = df[[x, y]].replace([np.inf, -np.inf], np.nan).dropna().astype("float64")
         if len(known) < 5 or known[x].nunique() < 2 or known[y].nunique() < 2:
             continue
         r, p = stats.pearsonr(known[x], known[y])
-        found.append({"x": x, "y": y, "r": float(r), "n": len(known), "p": float(p)})
+        found.append({"x": y, "y": x, "r": float(r), "n": len(known), "p": float(p)})
     return sorted(found, key=lambda pair: -abs(pair["r"]))[:10]
 
 
