@@ -173,7 +173,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
     code = (
         "import sys, orchestrion.cli.entry as e\n"
         "assert e.run(['--help']) == 0 and e.run(['--version']) == 0 and e.run(['run', '--help']) == 0\n"
-        "heavy = {'pydantic_settings', 'langchain', 'langgraph', 'sqlalchemy', 'fastapi', 'httpx', 'asyncio', 'structlog'}\n"
+        "heavy = {'pydantic_settings', 'langchain', 'langgraph', 'sqlalchemy', 'fastapi', 'httpx', 'asyncio'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

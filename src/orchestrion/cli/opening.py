@@ -27,16 +27,16 @@ async def opened(settings: Settings, *, worker: bool = True) -> AsyncIterator[Ru
 
 
 def calm_logs(settings: Settings) -> None:
-    """Log only if the user set a level, and tracebacks only at `debug`.
+    """Log errors only, unless the user set a level, and tracebacks only at `debug`.
 
-    What goes wrong in a run is told by its events; a log line next to that would say it a second time.
+    Retries, degradations and failures of a run are told by its events; a log line would say them a second time.
     """
     if settings.log_level == "debug":
         return
     structlog.configure(processors=[_without_traceback, *structlog.get_config()["processors"]])
     if "log_level" not in settings.model_fields_set:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-        logging.getLogger().setLevel(logging.CRITICAL)
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+        logging.getLogger().setLevel(logging.ERROR)
 
 
 def _without_traceback(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

@@ -45,7 +45,7 @@ def read_goal(prompt: str) -> str:
     if not is_interactive():
         return _piped()
     lines = [input(prompt)]
-    while lines[-1].endswith("\\") or _more_waits():
+    while lines[-1].endswith("\\") or _was_pasted():
         lines[-1] = lines[-1].removesuffix("\\")
         lines.append(input("… "))
     return "\n".join(lines)
@@ -58,5 +58,10 @@ def _piped() -> str:
     return line.rstrip("\n")
 
 
-def _more_waits() -> bool:
+def _was_pasted() -> bool:
+    """Whether the rest of a pasted text waits; GNU readline delivers it in one piece, libedit line by line."""
+    import readline
+
+    if "libedit" not in (readline.__doc__ or ""):
+        return False
     return bool(select.select([sys.stdin], [], [], _PASTE_SECONDS)[0])

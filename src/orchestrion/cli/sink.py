@@ -53,10 +53,16 @@ class JsonSink:
 
 
 class ScreenSink:
-    """Progress for people."""
+    """Progress for people.
 
-    def __init__(self, view: View) -> None:
+    Args:
+        view: The rendering's state.
+        hint: What a second Ctrl-C does.
+    """
+
+    def __init__(self, view: View, hint: str = " (Ctrl-C again leaves at once)") -> None:
         self.view = view
+        self._hint = hint
 
     def put(self, event: Event) -> None:
         """Render the event."""
@@ -66,7 +72,7 @@ class ScreenSink:
     def stopping(self) -> None:
         """Say that it heard."""
         self.view.stopping = True
-        self.view.screen.line(("Stopping… (Ctrl-C again leaves at once)", "yellow"))
+        self.view.screen.line((f"Stopping…{self._hint}", "yellow"))
         self.view.busy("")
         self.view.screen.console.file.flush()
 
@@ -87,8 +93,9 @@ class Writer:
         await self._do(lambda: self._sink.put(event))
 
     def stopping(self) -> None:
-        """Have the user told that the run is being stopped."""
-        self._thread.submit(self._sink.stopping)
+        """Have the user told that the run is being stopped; one that has just ended needs no telling."""
+        with contextlib.suppress(RuntimeError):
+            self._thread.submit(self._sink.stopping)
 
     async def _do(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, work)

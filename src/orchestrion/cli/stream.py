@@ -126,7 +126,8 @@ class MarkdownStream:
 
     def _place(self, word: str) -> None:
         """Go to the next line if the word does not fit on this one, else write the space before it."""
-        needed = self._column + len(self._space) + cell_len(word)
+        marks = word.count("**") * 2 if self._styled else 0
+        needed = self._column + len(self._space) + cell_len(word) - marks
         if self._column > self._indent and needed > self._width:
             self._write("\n" + " " * self._indent)
             self._column = self._indent
@@ -136,10 +137,12 @@ class MarkdownStream:
     def _put(self, text: str) -> None:
         if not text:
             return
+        text, style = self._dress(text) if self._styled and not text.isspace() and not self._verbatim else (text, "")
         self._column += cell_len(text)
-        self._write(self._dress(text) if self._styled and not text.isspace() and not self._verbatim else text)
+        self._write(f"{style}{text}{_RESET}" if style and text else text)
 
-    def _dress(self, text: str) -> str:
+    def _dress(self, text: str) -> tuple[str, str]:
+        """Return the text without its marks of emphasis, and the escape sequence that shows them."""
         if not self._glued:
             text, opened = _OPEN.subn(r"\1", text)
             self._bold = self._bold or bool(opened)
@@ -147,5 +150,4 @@ class MarkdownStream:
         if self._bold:
             text, closed = (_CLOSE_GLUED if self._glued else _CLOSE).subn(r"\1", text)
             self._bold = not closed
-        style = self._style + ("\x1b[1m" if bold else "")
-        return f"{style}{text}{_RESET}" if style and text else text
+        return text, self._style + ("\x1b[1m" if bold else "")

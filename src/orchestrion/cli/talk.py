@@ -22,7 +22,8 @@ from orchestrion.core.settings import load_settings
 from orchestrion.runtime import Runtime
 
 _HELP = """\
-Type a goal and press Enter. Pasted lines stay together; a line that ends with \\ goes on in the next.
+Type a goal and press Enter. Pasted lines stay together;
+a line that ends with \\ goes on in the next.
   /upload PATH   give it a file; the next goal is about it
   /files         the files of this session
   /help          this
@@ -31,7 +32,7 @@ Ctrl-C stops the answer that is being given."""
 
 
 def talk(session: str | None, model: str | None) -> int:
-    """Converse until the user leaves; return the exit code of the last run that did not finish, or 0.
+    """Converse until the user leaves; return 0, or with piped input the code of the last run that did not finish.
 
     Raises:
         OrchestrionError: A setting is wrong, or there is no such session.
@@ -98,22 +99,23 @@ class Conversation:
             try:
                 text = read_goal("\n> ").strip()
             except EOFError:
-                self._leave()
-                return code
+                return self._leave(code)
             except KeyboardInterrupt:
                 self._screen.line(("Ctrl-D or /quit leaves.", "dim"))
                 continue
             if text == "/quit":
-                self._leave()
-                return code
+                return self._leave(code)
             if text:
                 code = self._take(text) or code
 
-    def _leave(self) -> None:
-        if is_interactive():
-            self._screen.gap()
-            if self._session:
-                self._screen.line((f"Carry on with: orchestrion chat --session {self._session}", "dim"))
+    def _leave(self, code: int) -> int:
+        """Say good-bye; a person has seen what failed, a script learns it from the exit code."""
+        if not is_interactive():
+            return code
+        self._screen.gap()
+        if self._session:
+            self._screen.line((f"Carry on with: orchestrion chat --session {self._session}", "dim"))
+        return 0
 
     def _take(self, text: str) -> int:
         """Answer one line; an error is told and the conversation goes on."""
@@ -176,7 +178,7 @@ class Conversation:
         run = self._portal.call(submitting)
         self._fresh = []
         view = View(self._screen, self._runtime.workspace(session).root, self._label)
-        stop = Stop()
+        stop = Stop(leave=lambda: None)
         future = self._portal.start(self._show(run.run_id, view, stop))
         try:
             while True:
@@ -192,7 +194,7 @@ class Conversation:
             self._label = view.playbook
 
     async def _show(self, run_id: str, view: View, stop: Stop) -> int:
-        writer = Writer(ScreenSink(view))
+        writer = Writer(ScreenSink(view, hint=""))
         stop.notify = writer.stopping
         async with writer.running():
             return await drive(self._runtime, run_id, writer, stop)

@@ -19,7 +19,8 @@ def tool_finished(view: View, event: ToolFinished) -> None:
     failed = event.status != "ok"
     if failed or event.name not in TOLD_OTHERWISE:
         _name_again(view, event, needed=failed or bool(call.output) or event.seconds >= _LONG)
-        lines, more = tail(event.result, _ERROR_LINES) if failed else tail(call.output, _LINES)
+        said = event.result if event.status in ("error", "unknown") else call.output
+        lines, more = tail(said, _ERROR_LINES if failed else _LINES)
         _print_tail(view, lines, more if failed else more + call.dropped, failed=failed)
         _print_end(view, event)
     view.busy("Thinking" if not view.calls else next(iter(view.calls.values())).name)
