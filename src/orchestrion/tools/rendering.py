@@ -11,8 +11,13 @@ from collections.abc import Callable, Collection
 from pathlib import PurePosixPath
 from urllib.parse import quote as percent_encode
 
-MARKER = re.compile(r"\[\[\s*\^?(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*\]\]")
-BARE_MARKER = re.compile(r"(?<![\w\]\[\\!])\[(\d{1,3})\](?![\[(\w])")
+_ONE = r"\[\[\s*\^?\d{1,4}(?:\s*[,;]\s*\d{1,4})*\s*\]\]"
+_RUN = rf"{_ONE}(?:[ \t]*{_ONE})*"
+_BARE_RUN = r"(?<![\w\]\[\\!])(?:\[\d{1,3}\])+(?![\[(\w])"
+MARKERS = re.compile(rf"(?P<space>[ \t]*)(?P<run>{_RUN})")
+"""`[[1]]`, `[[1, 2]]`, and runs of them."""
+ANY_MARKERS = re.compile(rf"(?P<space>[ \t]*)(?P<run>{_RUN}|{_BARE_RUN})")
+"""The same and plain `[1]`, except as an index, a link or its label."""
 PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp")
 
 _TAG = re.compile(r"<(?!https?://[^\s<>]*>)(?=[A-Za-z/!?])")

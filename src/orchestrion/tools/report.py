@@ -20,8 +20,8 @@ from orchestrion.store.workspace import Workspace
 from orchestrion.tools.citations import Quote, locate
 from orchestrion.tools.context import RunContext
 from orchestrion.tools.rendering import (
-    BARE_MARKER,
-    MARKER,
+    ANY_MARKERS,
+    MARKERS,
     PICTURES,
     caption,
     destination,
@@ -37,8 +37,6 @@ REPORT = "report.md"
 CITATIONS = "citations.json"
 _MOST_CHARACTERS = 2_000_000
 _READ_BYTES = 8_000_000
-_MARKER = re.compile(rf"(?P<space>[ \t]*)(?P<marker>{MARKER.pattern})")
-_ANY_MARKER = re.compile(rf"(?P<space>[ \t]*)(?P<marker>{MARKER.pattern}|{BARE_MARKER.pattern})")
 
 
 class Citation(BaseModel):
@@ -165,7 +163,7 @@ async def build_report(workspace: Workspace, title: str, sections: list[Section]
     report = Report(sections=len(sections))
     checker = _Checker(workspace, await load_index(workspace), report)
     # In a report with citations a plain [1] reads as one, so it is held to the same rule.
-    pattern = _ANY_MARKER if any(section.citations for section in sections) else _MARKER
+    pattern = ANY_MARKERS if any(section.citations for section in sections) else MARKERS
     parts = [f"# {escape_title(title)}"]
     for number, section in enumerate(sections, 1):
         numbers = [
@@ -259,7 +257,7 @@ def _mark(prose: str, numbers: list[int | None], used: set[int], report: Report,
     """Put the report's numbers in place of a section's markers; a marker whose citation fell goes with it."""
 
     def replace(found: re.Match[str]) -> str:
-        wanted = [int(digits) for digits in re.findall(r"\d+", found.group("marker"))]
+        wanted = [int(digits) for digits in re.findall(r"\d+", found.group("run"))]
         report.stray += [f"[[{number}]]" for number in wanted if not 1 <= number <= len(numbers)]
         kept = [numbers[number - 1] for number in wanted if 1 <= number <= len(numbers)]
         final = list(dict.fromkeys(number for number in kept if number))
