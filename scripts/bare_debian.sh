@@ -69,7 +69,7 @@ inside() {  # runs in the new namespaces: TREE USER COMMAND
   ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd
   mount --rbind /sys sys
   pivot_root . .old
-  umount -l /.old
+  umount -l /.old; rmdir /.old
   exec runuser -u "$2" -- /bin/sh -c "$3"
 }
 
