@@ -123,32 +123,30 @@ async def test_a_wrong_body_gets_one_sentence(server: Live, body: bytes, says: s
     assert (await server.client.get("/api/runs")).json()["runs"] == []
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/api/runs/run_nope", 404, "not_found"),
-        ("GET", "/api/stream/run_nope", 404, "not_found"),
-        ("GET", "/api/sessions/../../etc/files", 404, "not_found"),
-        ("GET", "/api/traces/run_nope/session.json", 404, "not_found"),
-        ("GET", "/api/interrupts", 404, "not_found"),
-        ("POST", "/api/interrupts/x/respond", 404, "not_found"),
-        ("POST", "/ag-ui", 404, "not_found"),
-        ("POST", "/mcp", 404, "not_found"),
-        ("GET", "/api/skills", 404, "not_found"),
-        ("GET", "/nothing", 404, "not_found"),
-        ("GET", "/nothing.js", 404, "not_found"),
-        ("GET", "/assets/../../app.py", 404, "not_found"),
-        ("GET", "/assets/%2e%2e/%2e%2e/app.py", 404, "not_found"),
-        ("DELETE", "/api/chat", 405, "method_not_allowed"),
-        ("GET", "/api/runs?limit=0", 422, "invalid_input"),
-        ("GET", "/api/runs?limit=many", 422, "invalid_input"),
-        ("GET", "/api/runs/run_nope/events?after=-1", 422, "invalid_input"),
-    ],
-)
-async def test_what_is_not_there_is_a_problem_document(
-    server: Live, method: str, path: str, status: int, code: str
-) -> None:
-    assert_problem(await server.client.request(method, path), status, code)
+NOT_THERE = [
+    ("GET", "/api/runs/run_nope", 404, "not_found"),
+    ("GET", "/api/stream/run_nope", 404, "not_found"),
+    ("GET", "/api/sessions/../../etc/files", 404, "not_found"),
+    ("GET", "/api/traces/run_nope/session.json", 404, "not_found"),
+    ("GET", "/api/interrupts", 404, "not_found"),
+    ("POST", "/api/interrupts/x/respond", 404, "not_found"),
+    ("POST", "/ag-ui", 404, "not_found"),
+    ("POST", "/mcp", 404, "not_found"),
+    ("GET", "/api/skills", 404, "not_found"),
+    ("GET", "/nothing", 404, "not_found"),
+    ("GET", "/nothing.js", 404, "not_found"),
+    ("GET", "/assets/../../app.py", 404, "not_found"),
+    ("GET", "/assets/%2e%2e/%2e%2e/app.py", 404, "not_found"),
+    ("DELETE", "/api/chat", 405, "method_not_allowed"),
+    ("GET", "/api/runs?limit=0", 422, "invalid_input"),
+    ("GET", "/api/runs?limit=many", 422, "invalid_input"),
+    ("GET", "/api/runs/run_nope/events?after=-1", 422, "invalid_input"),
+]
+
+
+async def test_what_is_not_there_is_a_problem_document(server: Live) -> None:
+    for method, path, status, code in NOT_THERE:
+        assert_problem(await server.client.request(method, path), status, code)
 
 
 async def test_an_unforeseen_error_shows_its_id_and_nothing_else(server: Live, monkeypatch) -> None:

@@ -13,8 +13,8 @@ from orchestrion.server.problems import REQUEST_ID, from_error
 from orchestrion.server.security import route_path
 
 BODY_LIMIT = 4 * 2**20
-_LINGER_SECONDS = 1.0
-_LINGER_BYTES = 64 * 2**20
+_LINGER_SECONDS = 30.0
+_LINGER_IDLE_SECONDS = 1.0
 
 
 def _announced(scope: Scope) -> int:
@@ -23,13 +23,15 @@ def _announced(scope: Scope) -> int:
 
 
 async def _drain(receive: Receive) -> None:
-    """Read on a little after a refusal, so that a client still sending gets to see it before we hang up."""
-    left = _LINGER_BYTES
+    """Read on for a while after a refusal and throw it away, as nginx's lingering close does.
+
+    The refusal is on its way already; but a client that looks at it only after sending all would find the connection
+    reset instead if we hung up at once.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
+            while True:
+                message = await asyncio.wait_for(receive(), _LINGER_IDLE_SECONDS)
                 if message["type"] != "http.request" or not message.get("more_body"):
                     return
 

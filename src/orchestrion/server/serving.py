@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -144,7 +145,13 @@ def _signals(stop: _Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Uvicorn takes a WebSocket refused with a problem document for a mistake of ours, and says so each time."""
+    return record.getMessage() != "ASGI callable returned without completing handshake."
+
+
 def _config(app: FastAPI) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Config(
         app,
         http="httptools",
