@@ -1,0 +1,118 @@
+"""Planning, looking back, the meter, the ledger, partial reports, the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrion.core import events as ev
+from orchestrion.core.errors import BudgetSpent
+from orchestrion.middleware.ledger import Ledger
+from orchestrion.middleware.meter import Meter
+from orchestrion.runtime.lease import WorkerLease
+from orchestrion.runtime.partial import partial_report
+from orchestrion.runtime.past import Past
+from orchestrion.runtime.planning import steps_of
+from orchestrion.store.models import Budget
+
+
+def test_steps_are_the_numbered_lines() -> None:
+    plan = "I will do it.\n\n1. **Load** the file\n2) Draw\n- an aside\n"
+    assert [step.text for step in steps_of(plan, "data")] == ["Load the file", "Draw"]
+
+
+def test_bullets_serve_where_nothing_is_numbered() -> None:
+    assert [step.text for step in steps_of("- [ ] one\n* two", "data")] == ["one", "two"]
+
+
+def test_a_plan_without_steps_gets_the_usual_ones() -> None:
+    assert len(steps_of("I would rather not.", "research")) == 3
+
+
+def test_the_meter_ends_each_budget() -> None:
+    for budget, use in [
+        (Budget(tokens=10), ev.Usage(input_tokens=6, output_tokens=4)),
+        (Budget(usd=0.5), ev.Usage(usd=0.5)),
+    ]:
+        meter = Meter(budget)
+        meter.check()
+        meter.add(use)
+        with pytest.raises(BudgetSpent):
+            meter.check()
+
+
+async def test_the_deadline_is_a_budget() -> None:
+    meter = Meter(Budget(seconds=0.05))
+    with pytest.raises(BudgetSpent) as spent:
+        async with meter.deadline():
+            await asyncio.sleep(5)
+    assert spent.value.kind == "seconds"
+
+
+async def test_a_timeout_of_its_own_is_no_budget() -> None:
+    with pytest.raises(TimeoutError):
+        async with Meter(Budget(seconds=60)).deadline():
+            raise TimeoutError
+
+
+def started(call_id: str) -> ev.ToolStarted:
+    return ev.ToolStarted(call_id=call_id, name="execute", args={})
+
+
+def finished(call_id: str, status: str) -> ev.ToolFinished:
+    return ev.ToolFinished(call_id=call_id, name="execute", status=status, result="r", seconds=0)  # type: ignore[arg-type]
+
+
+def test_the_ledger_knows_what_was_cut_off() -> None:
+    events = [started("a"), finished("a", "ok"), started("b"), started("c"), finished("c", "cancelled")]
+    ledger = Ledger.from_events(events)
+    assert set(ledger.finished) == {"a"}
+    assert ledger.cut_off == {"b"}
+
+
+def test_a_partial_report_says_so_and_keeps_what_was_found() -> None:
+    past = Past.from_events(
+        [
+            ev.PlanUpdated(steps=[ev.PlanStep(text="Load", status="done"), ev.PlanStep(text="Draw")]),
+            ev.MessageCompleted(message_id="m", text="It has 3 rows.", phase="execute"),
+            ev.ToolFinished(call_id="a", name="execute_code", status="ok", result="```\nfenced", seconds=1),
+            ev.ArtifactWritten(file=ev.FileRef(path="charts/a b.png", size=1)),
+        ]
+    )
+    text = partial_report("Look", past, "The budget is spent.")
+    assert "**This work is not complete.** The budget is spent." in text
+    assert "- [x] Load" in text
+    assert "- [ ] Draw" in text
+    assert "It has 3 rows." in text
+    assert "````text\n```\nfenced\n````" in text
+    assert "(charts/a%20b.png)" in text
+
+
+def test_only_the_agents_own_report_counts() -> None:
+    report = ev.FileRef(path="report.md", size=1)
+    assert Past.from_events([ev.ArtifactWritten(file=report, title="Findings")]).report_written
+    assert not Past.from_events([ev.ArtifactWritten(file=report, title="Partial report")]).report_written
+
+
+def test_a_dead_process_is_seen_as_dead(tmp_path: Path) -> None:
+    mine = WorkerLease(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from orchestrion.runtime.lease import WorkerLease;"
+        "lease = WorkerLease(Path(sys.argv[1])); print(lease.worker, flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout
+    worker = other.stdout.readline().strip()
+    assert mine.alive(worker)
+    assert mine.alive(mine.worker)
+    other.kill()
+    other.communicate()
+    assert not mine.alive(worker)
+    assert not mine.alive(None)
+    mine.release()

@@ -1,0 +1,96 @@
+"""The workspace against hostile names and planted links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrion.core.errors import InvalidInput, NotFound, TooLarge, UnsafePath
+from orchestrion.store.workspace import Workspace, split_path, upload_name
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "ws")
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_round_trip(space: Workspace) -> None:
+    await space.write_text("a/b/ü.txt", "grüße")
+    assert await space.read_text("a/b/ü.txt") == "grüße"
+    assert [file.path for file in await space.list()] == ["a/b/ü.txt"]
+    await space.delete("a/b/ü.txt")
+    assert await space.list() == []
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\0b", "", "."])
+async def test_paths_that_leave_are_refused(space: Workspace, path: str) -> None:
+    with pytest.raises(UnsafePath):
+        await space.write_text(path, "x")
+    with pytest.raises((UnsafePath, NotFound)):
+        await space.read_text(path)
+
+
+async def test_planted_links_are_not_followed(space: Workspace, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("s3cret")
+    await space.write_text("here.txt", "x")
+    (space.root / "link").symlink_to(secret / "key")
+    (space.root / "folder").symlink_to(secret)
+    for path in ("link", "folder/key"):
+        with pytest.raises(UnsafePath):
+            await space.read_text(path)
+    with pytest.raises(UnsafePath):
+        await space.write_text("folder/new", "x")
+    await space.write_text("link", "replaced, not followed")
+    assert (secret / "key").read_text() == "s3cret"
+    assert "key" not in [file.path for file in await space.list()]
+
+
+async def test_a_pipe_is_no_file(space: Workspace) -> None:
+    space.root.mkdir()
+    os.mkfifo(space.root / "pipe")
+    with pytest.raises(NotFound):
+        await space.read_bytes("pipe")
+
+
+async def test_uploads_never_overwrite(space: Workspace) -> None:
+    paths = [(await space.store_upload("a.csv", chunks(b"1", b"2"), limit=10)).path for _ in range(3)]
+    assert paths == ["uploads/a.csv", "uploads/a-2.csv", "uploads/a-3.csv"]
+
+
+async def test_an_upload_over_its_limit_leaves_nothing(space: Workspace) -> None:
+    with pytest.raises(TooLarge):
+        await space.store_upload("a.csv", chunks(b"12345", b"67890", b"1"), limit=10)
+    assert list((space.root / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/", "a\x00b", "a\nb", "x" * 300, "é" * 150])
+def test_names_that_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        upload_name(name)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("../../x", "x"), ("C:\\data\\t.csv", "t.csv"), ("数据.csv", "数据.csv")])
+def test_names_that_are_made_safe(name: str, kept: str) -> None:
+    assert upload_name(name) == kept
+
+
+@given(st.text())
+def test_any_name_is_safe_or_refused(name: str) -> None:
+    try:
+        safe = upload_name(name)
+    except InvalidInput:
+        return
+    assert split_path(f"uploads/{safe}") == ("uploads", safe)
+    assert len(safe.encode()) <= 200
