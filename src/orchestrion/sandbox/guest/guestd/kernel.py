@@ -73,20 +73,26 @@ class Kernel:
 
     def _serve_cell(self, source: str) -> None:
         self._count += 1
-        value: object = None
         error: dict[str, str] | None = None
+        self._send({"type": "begin"})
         try:
-            self._in_cell = True
-            value = self._run(source, f"<cell {self._count}>")
-            self._remember(value)
-            self._send_all(rich_value(value))
+            self._run_and_show(source)
         except BaseException as raised:  # whatever ends a cell is the cell's result, SystemExit included
-            error = error_of(raised)
-        finally:
             self._in_cell = False
+            error = error_of(raised)
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the cell forked has come to the end of the cell
         self._finish(error)
+
+    def _run_and_show(self, source: str) -> None:
+        self._in_cell = True
+        try:
+            value = self._run(source, f"<cell {self._count}>")
+            self._remember(value)
+            results = rich_value(value)
+        finally:
+            self._in_cell = False
+        self._send_all(results)
 
     def _finish(self, error: dict[str, str] | None) -> None:
         self._send_all(figures())

@@ -18,8 +18,7 @@ from .supervisor import Launch, Supervised, describe_status
 
 _LINE = 16 * 1024 * 1024
 _CHANNEL = 3
-_SECOND_INTERRUPT = 0.3
-_HEED = 0.7
+_BEGIN, _SECOND_INTERRUPT, _HEED = 0.7, 0.3, 0.7
 
 
 class KernelDied(Exception):
@@ -128,10 +127,15 @@ class KernelHost:
 
     async def _run(self, kernel: _Process, request: dict[str, Any], send: Send) -> dict[str, object]:
         before = kernel.program.family()
-        cell = asyncio.create_task(self._cell(kernel, str(request["code"]), send))
+        begun = asyncio.Event()
+        cell = asyncio.create_task(self._cell(kernel, str(request["code"]), begun, send))
         try:
+            await _either(begun, cell)
             done, _ = await asyncio.wait({cell}, timeout=float(request["timeout"]))
         except asyncio.CancelledError:
+            # A cell that waits for the kernel to finish an import of its own can't be interrupted before it begins.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_either(begun, cell), _BEGIN)
             await self._stop(kernel, cell, before)
             await self._quiet(kernel)
             raise
@@ -146,10 +150,12 @@ class KernelHost:
             await send({"type": "output", "stream": "stderr", "text": text})
         return result
 
-    async def _cell(self, kernel: _Process, code: str, send: Send) -> dict[str, Any]:
+    async def _cell(self, kernel: _Process, code: str, begun: asyncio.Event, send: Send) -> dict[str, Any]:
         await kernel.send({"code": code})
-        while (message := await kernel.receive()).get("type") == "rich":
-            await send(message)
+        while (message := await kernel.receive()).get("type") in ("begin", "rich"):
+            begun.set()
+            if message["type"] == "rich":
+                await send(message)
         return message
 
     async def _outcome(self, kernel: _Process, cell: asyncio.Task[dict[str, Any]]) -> dict[str, object]:
@@ -220,6 +226,15 @@ class KernelHost:
         with contextlib.suppress(OSError):
             self._kernel = await _Process.start(self._limits)
             self._running.add(self._kernel.program)
+
+
+async def _either(begun: asyncio.Event, cell: asyncio.Task[dict[str, Any]]) -> None:
+    """Wait until the cell begins, or ends without."""
+    waiting = asyncio.create_task(begun.wait())
+    try:
+        await asyncio.wait({waiting, cell}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 async def _nobody(_message: dict[str, object]) -> None:
