@@ -109,8 +109,9 @@ async def test_a_failing_reader_is_heard() -> None:
 
 
 def test_importing_the_package_imports_no_room() -> None:
-    code = "import orchestrion, sys; print([m for m in sys.modules if m.startswith(('langchain', 'pydantic', 'sqlalchemy'))])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-        == "[]"
+    code = (
+        "import orchestrion, sys;"
+        "print([m for m in sys.modules if m.startswith(('langchain', 'pydantic', 'sqlalchemy'))])"
     )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"

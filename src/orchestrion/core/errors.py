@@ -8,6 +8,7 @@ OrchestrionError                 for users: one sentence, a remedy, a code, an H
 ├── NotFound                     no such session, run, file
 ├── Conflict                     not in the state that the request needs
 ├── Unauthorized                 no key, or not this key's
+├── Forbidden                    from another site's page, or under a name that is not ours
 ├── ModelError                   the model's provider said no (401, 400, …)
 │   └── ModelUnavailable         it did not answer after retries (429, 5xx, overload, network)
 ├── SandboxError                 a sandbox could not do what was asked
