@@ -1,6 +1,7 @@
 """Settings: environment first, then `ORCHESTRION_HOME/config.toml`, then the defaults below.
 
-Names of the field (`ANTHROPIC_API_KEY`, `SANDBOX_MODE`, …) are used as they are; all others begin with `ORCHESTRION_`.
+Names of the field (`ANTHROPIC_API_KEY`, `SANDBOX_MODE`, …) are used as they are; all others begin with
+`ORCHESTRION_`.
 """
 
 from __future__ import annotations
