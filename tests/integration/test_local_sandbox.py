@@ -266,6 +266,23 @@ async def test_it_has_no_privileges(sandbox: Sandbox) -> None:
     assert (await sandbox.run_command("mount -t tmpfs none /tmp")).exit_code != 0
 
 
+async def test_no_new_namespace_can_be_made(sandbox: Sandbox) -> None:
+    assert "not permitted" in (await sandbox.run_command("unshare --user true")).stderr
+    clone = "import ctypes\nctypes.CDLL(None).syscall(56, 0x10000000 | 17, 0, 0, 0, 0)"
+    if os.uname().machine == "x86_64":
+        assert await value(sandbox, clone) == "-1"
+
+
+async def test_threads_and_processes_work(sandbox: Sandbox) -> None:
+    code = """
+import multiprocessing, threading
+def square(n): return n * n
+thread = threading.Thread(target=square, args=(1,)); thread.start(); thread.join()
+with multiprocessing.Pool(2) as pool: squares = pool.map(square, range(4))
+squares"""
+    assert await value(sandbox, code) == "[0, 1, 4, 9]"
+
+
 async def test_a_second_process_finds_the_variables(sandboxes: Sandboxes, workspace: Path, tmp_path: Path) -> None:
     program = """
 import asyncio, pathlib, sys

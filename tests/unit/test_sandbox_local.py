@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import SandboxError, SandboxUnavailable
+from orchestrion.sandbox.guest.guestd.seccomp import build_filter
 from orchestrion.sandbox.local.argv import Mode, Plan, bwrap_argv, daemon_command, environment, etc_files
 from orchestrion.sandbox.local.capture import Capture
 from orchestrion.sandbox.local.interpreter import Interpreter, locate
@@ -255,6 +257,39 @@ def test_a_python_of_the_system_needs_no_mount() -> None:
     found = locate(system)
     assert found.mounts == ()
     assert found.command.startswith("/usr/bin/")
+
+
+def run_filter(machine: str, arch: int, number: int, first: int = 0) -> int:
+    """Interpret the filter as the kernel does; return its verdict."""
+    code = build_filter(machine)
+    assert code is not None
+    steps = list(struct.iter_unpack("<HBBI", code))
+    loads, accumulator, place = {0: number, 4: arch, 16: first}, 0, 0
+    while True:
+        kind, if_true, if_false, value = steps[place]
+        place += 1
+        if kind == 0x06:
+            return int(value)
+        if kind == 0x20:
+            accumulator = loads[value]
+            continue
+        met = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[kind]
+        place += if_true if met else if_false
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "unshare", "clone"), [("x86_64", 0xC000003E, 272, 56), ("aarch64", 0xC00000B7, 97, 220)]
+)
+def test_the_system_call_filter(machine: str, arch: int, unshare: int, clone: int) -> None:
+    allow, forbidden = 0x7FFF0000, 0x00050001
+    assert run_filter(machine, arch, unshare) == forbidden
+    assert run_filter(machine, arch, 442) == forbidden
+    assert run_filter(machine, arch, clone, 0x10000000 | 17) == forbidden
+    assert run_filter(machine, arch, clone, 0x003D0F00) == allow
+    assert run_filter(machine, arch, 435) == 0x00050000 | 38
+    assert run_filter(machine, 0x40000003, 1) == 0x80000000
+    assert run_filter(machine, arch, 1, 0x10000000) == allow
+    assert build_filter("riscv64") is None
 
 
 def test_the_room_is_light_until_it_is_used() -> None:

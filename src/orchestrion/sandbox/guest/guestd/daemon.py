@@ -23,6 +23,7 @@ from .commands import Command
 from .kernel_host import KernelHost
 from .limits import GuestLimits, apply_limits
 from .memory import enforce_memory
+from .seccomp import apply_filter
 from .supervisor import Supervised, reap
 
 _LINE = 8 * 1024 * 1024
@@ -107,6 +108,7 @@ def main() -> None:
     limits = GuestLimits.from_config(config)
     os.umask(0o022)
     apply_limits(limits)
+    apply_filter()
     listener = socket.socket(fileno=int(config["listener"]))
     listener.set_inheritable(False)
     asyncio.run(Daemon(limits, float(config["idle_seconds"])).serve(listener))
