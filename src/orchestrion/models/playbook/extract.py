@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrion.models.playbook.topics import Topic, central, matches, sentences_of
+from orchestrion.models.playbook.topics import Topic, central, headed_sentences, is_complete, matches
 
 _FOR_TOPIC = 6
+_ENOUGH = 2
 _FOR_SOURCE = 3
 _MOST_SOURCES = 12
 _NUMBERED_NOTE = re.compile(r"\s*\[\[?\d{1,3}\]?\]")
@@ -79,15 +80,23 @@ def _lower(title: str) -> str:
 
 
 def _sentences_for(topic: Topic, findings: Findings) -> list[_Sentence]:
-    """Return the sentences that speak of a topic, the fullest first, sources taking turns."""
-    candidates: dict[_Sentence, tuple[int, int]] = {}
+    """Return the sentences that speak of a topic, the fullest first, sources taking turns.
+
+    A heading speaks for the sentences under it, but what a sentence says itself counts more; figures break a tie.
+    Titles and rows of tables serve only where no sentence does.
+    """
+    candidates: dict[_Sentence, tuple[int, int, bool, int]] = {}
     for rank, passage in enumerate(findings.passages.get(topic.query, [])):
-        for text in sentences_of(passage.text):
-            score = matches(text, topic.terms)
-            if score:
-                candidates.setdefault(_Sentence(passage.source, text), (-score, rank))
+        for heading, text in headed_sentences(passage.text):
+            covered = matches(f"{heading}\n{text}", topic.terms)
+            if covered:
+                order = (-covered, -matches(text, topic.terms), not any(map(str.isdigit, text)), rank)
+                candidates.setdefault(_Sentence(passage.source, text), order)
     ordered = sorted(candidates, key=lambda sentence: candidates[sentence])
-    return _in_turns(ordered)[:_FOR_TOPIC]
+    complete = [sentence for sentence in ordered if is_complete(sentence.text)] or ordered
+    # A sentence with half of the words is a guess beside one that has them all.
+    close = [sentence for sentence in complete if 2 * candidates[sentence][0] < candidates[complete[0]][0]]
+    return _in_turns(close if len(close) >= _ENOUGH else complete[:_ENOUGH])[:_FOR_TOPIC]
 
 
 def _in_turns(sentences: list[_Sentence]) -> list[_Sentence]:
@@ -107,7 +116,7 @@ def _key_findings(answered: dict[Topic, list[_Sentence]], findings: Findings) ->
         leads = [
             (f"**{_plain(findings.titles[source])}:** ", _Sentence(source, text))
             for source, opening in list(findings.openings.items())[:_MOST_SOURCES]
-            for text in central(sentences_of(opening), 1)
+            for text in central(_sentences(opening), 1)
         ]
     if not leads:
         return {"heading": "Key findings", "text": "None of the sources has a sentence that could be quoted."}
@@ -130,11 +139,15 @@ def _topic_section(topic: Topic, sentences: list[_Sentence], findings: Findings)
 def _source_sections(findings: Findings) -> Iterator[dict[str, Any]]:
     """Say what each source is about, by the sentences that hold most of it."""
     for source, opening in list(findings.openings.items())[:_MOST_SOURCES]:
-        sentences = central(sentences_of(opening), _FOR_SOURCE)
+        sentences = central(_sentences(opening), _FOR_SOURCE)
         if sentences:
             title = f"Source: {findings.titles.get(source, source)}"
             intro = f"From {_plain(findings.origins.get(source, ''))}, in its own words:\n\n"
             yield _section(title, (("", _Sentence(source, text)) for text in sentences), intro)
+
+
+def _sentences(text: str) -> list[str]:
+    return [sentence for _, sentence in headed_sentences(text)]
 
 
 def _section(heading: str, leads: Iterable[tuple[str, _Sentence]], intro: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ _UNSPACED = re.compile(
 _URL = re.compile(r"https?://\S+")
 _FILE = re.compile(r"\b[\w.-]+\.(?:pdf|docx|txt|md|html?|csv|json)\b", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"[.,;:?!()\n、，。；：？！]+|(?<=\s)(?:and|or|und|oder|sowie|et|ou|y|o|e|ed|en|of|i|oraz|и|или|та|och|og|ja)(?=\s)|[和与及跟並と]"
+    r"[.,;:?!()\n、，。；：？！]+|(?<=\s)(?:and|or|und|oder|sowie|et|ou|y|o|e|ed|i|oraz|и|или|та|och|og|ja)(?=\s)|[和与及跟並と]"
 )
 _PARTICLES = re.compile(
     "关于|比较|文件|文档|说法|总结|报告|撰写|について|教えてください|ください|まとめて|比較して|文書|"
@@ -30,7 +30,8 @@ _SENTENCE = re.compile(
 _ABBREVIATION = re.compile(
     r"(?:^|\W)(?:\w|Dr|Mr|Mrs|Ms|Prof|Nr|No|Fig|Abb|vs|ca|etc|bzw|St|al|approx)\.$", re.IGNORECASE
 )
-_LEAD = re.compile(r"^[\s\-*•|>]+|^\s*\d{1,3}[.)]\s+")
+_ENDED = re.compile(r"[.!?…。！？][\"”’»)\]]*$")
+_LEAD = re.compile(r"^\s*(?:(?:[-*•|>]|\d{1,3}[.)])\s+)+")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,36 @@ def _subject_words(clause: str, stop: frozenset[str]) -> list[str]:
     return [word for word in words if word.lower() not in stop and (len(word) > 1 or word.isdigit())]
 
 
+def headed_sentences(text: str) -> list[tuple[str, str]]:
+    """Return a text's sentences, each with the heading it stands under; empty where none shows."""
+    found: list[tuple[str, str]] = []
+    heading = ""
+    block: list[str] = []
+    lines = text.split("\n")
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if _is_heading(line, following):
+            found += [(heading, sentence) for sentence in sentences_of("\n".join(block))]
+            heading, block = line.strip("# "), []
+        else:
+            block.append(line)
+    return found + [(heading, sentence) for sentence in sentences_of("\n".join(block))]
+
+
+def _is_heading(line: str, following: str) -> bool:
+    """Say whether a line is a heading: marked as one, or short, unended, and followed by a far longer one."""
+    line, following = line.strip(), following.strip()
+    if line.startswith("#"):
+        return True
+    short = 0 < len(line) <= 60 and line[-1] not in ".!?…:;,|。！？、，"
+    begins = following[:1].isalpha() and not following[:1].islower()
+    return short and begins and len(following) >= 1.4 * len(line)
+
+
+def is_complete(sentence: str) -> bool:
+    """Say whether a sentence ends as one, unlike a title or a row of a table."""
+    return bool(_ENDED.search(sentence))
+
+
 def sentences_of(text: str) -> list[str]:
     """Return a text's sentences, each a run of the text's own words with single spaces."""
     merged: list[str] = []
@@ -111,7 +142,7 @@ def sentences_of(text: str) -> list[str]:
             merged[-1] = f"{merged[-1]} {piece}"
         elif piece:
             merged.append(piece)
-    plain = (" ".join(_LEAD.sub("", piece).split()) for piece in merged if not piece.lstrip().startswith("#"))
+    plain = (" ".join(_LEAD.sub("", piece).split()).rstrip(" |") for piece in merged)
     return [sentence for sentence in plain if _is_sentence(sentence)]
 
 
@@ -144,7 +175,8 @@ def central(sentences: list[str], count: int) -> list[str]:
 
     def weight(sentence: str) -> float:
         words = words_in[sentence]
-        return sum(frequency[word.lower()] for word in words) / (len(words) + 4)
+        mean = sum(frequency[word.lower()] for word in words) / (len(words) + 4)
+        return mean if is_complete(sentence) else mean / 4
 
     best = sorted(range(len(sentences)), key=lambda at: (-weight(sentences[at]), at))[:count]
     return [sentences[at] for at in sorted(best)]
