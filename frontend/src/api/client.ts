@@ -1,6 +1,6 @@
 /** Requests to the server: relative to the document, errors as one type. */
 
-import { askForKey, authHeaders } from './key';
+import { askForKey, authHeaders, currentKey } from './key';
 
 /** An address of the server, right under any path prefix. */
 export function serverUrl(path: string): string {
@@ -51,6 +51,7 @@ export function unreachable(): ApiError {
 /** Fetch, with the key; throws ApiError unless the answer is 2xx. */
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = { ...authHeaders(), ...(init.headers as Record<string, string> | undefined) };
+  const used = currentKey();
   let response: Response;
   try {
     response = await fetch(serverUrl(path), { ...init, headers });
@@ -58,7 +59,7 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw unreachable();
   }
-  if (response.status === 401) askForKey();
+  if (response.status === 401) askForKey(used);
   if (!response.ok) throw problemError(response.status, await response.text());
   return response;
 }

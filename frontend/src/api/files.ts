@@ -54,8 +54,8 @@ export function downloadArchive(session: string): Promise<void> {
   return saveFrom(`${base(session)}/archive`, `${session}.zip`);
 }
 
-function uploadError(request: XMLHttpRequest, file: File): ApiError {
-  if (request.status === 401) askForKey();
+function uploadError(request: XMLHttpRequest, file: File, used: string): ApiError {
+  if (request.status === 401) askForKey(used);
   if (request.status) return problemError(request.status, request.responseText);
   return new ApiError(
     0,
@@ -74,15 +74,16 @@ export function uploadFile(
 ): Promise<FileRef[]> {
   return new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
+    const used = currentKey();
     const form = new FormData();
     form.append('file', file, file.name);
     call.open('POST', serverUrl(`${base(session)}/files`));
     for (const [name, value] of Object.entries(authHeaders())) call.setRequestHeader(name, value);
     call.upload.onprogress = (event) => onProgress(event.total ? event.loaded / event.total : 0);
-    call.onerror = () => reject(uploadError(call, file));
+    call.onerror = () => reject(uploadError(call, file, used));
     call.onabort = () => reject(new DOMException('The upload was stopped.', 'AbortError'));
     call.onload = () => {
-      if (call.status < 200 || call.status >= 300) return reject(uploadError(call, file));
+      if (call.status < 200 || call.status >= 300) return reject(uploadError(call, file, used));
       resolve((JSON.parse(call.responseText) as { files: FileRef[] }).files);
     };
     signal.addEventListener('abort', () => call.abort());

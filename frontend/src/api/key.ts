@@ -35,9 +35,9 @@ export function setKey(value: string): void {
   tell();
 }
 
-/** The server answered 401: the key form is to be shown. */
-export function askForKey(): void {
-  if (wanted) return;
+/** The server answered 401 to a request with the key `used`: the form is to be shown, unless there is a new key by now. */
+export function askForKey(used: string): void {
+  if (wanted || used !== key) return;
   wanted = true;
   tell();
 }

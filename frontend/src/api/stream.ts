@@ -4,7 +4,7 @@ import { createParser } from 'eventsource-parser';
 
 import { ApiError, problemError, serverUrl } from './client';
 import { isTerminal, type RunEvent } from './events';
-import { askForKey, authHeaders } from './key';
+import { askForKey, authHeaders, currentKey } from './key';
 
 export type StreamStatus = 'connecting' | 'live' | 'reconnecting' | 'closed' | 'failed';
 
@@ -80,7 +80,9 @@ class Follower {
     const give = (): void => connection.abort();
     this.options.signal.addEventListener('abort', give, { once: true });
     try {
+      const used = currentKey();
       const response = await this.open(connection.signal);
+      if (response.status === 401) askForKey(used);
       if (!response.ok) return await this.refused(response);
       this.listener.onStatus('live');
       await this.read(response, connection);
@@ -101,7 +103,6 @@ class Follower {
   }
 
   private async refused(response: Response): Promise<ApiError | undefined> {
-    if (response.status === 401) askForKey();
     return isFinal(response.status) ? problemError(response.status, await response.text()) : undefined;
   }
 

@@ -1,6 +1,7 @@
-import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { useEffect, useState, useSyncExternalStore } from 'react';
+import { QueryClient, QueryClientProvider, useQuery } from '@tanstack/react-query';
+import { useMemo, useState, useSyncExternalStore } from 'react';
 
+import { ApiError } from '@/api/client';
 import { getReadiness } from '@/api/health';
 import { currentKey, keyIsWanted, onKeyChange } from '@/api/key';
 import { Drawer } from '@/components/Drawer';
@@ -44,13 +45,20 @@ function Shell() {
   );
 }
 
-/** The page, or the form for the key where the server wants one. */
+/** What the server refuses once, it refuses again; only its silence is worth another try. */
+function retry(count: number, error: Error): boolean {
+  return count < 2 && (!(error instanceof ApiError) || error.status === 0 || error.status >= 500);
+}
+
+/** The page, or the form for the key where the server wants one; nothing fetched with one key is shown under another. */
 export function App() {
   const wanted = useSyncExternalStore(onKeyChange, keyIsWanted);
   const key = useSyncExternalStore(onKeyChange, currentKey);
-  const client = useQueryClient();
-  useEffect(() => {
-    void client.resetQueries();
-  }, [client, key]);
-  return wanted ? <KeyForm /> : <Shell key={key} />;
+  const client = useMemo(() => new QueryClient({ defaultOptions: { queries: { retry, staleTime: 5_000 } } }), [key]);
+  if (wanted) return <KeyForm />;
+  return (
+    <QueryClientProvider client={client}>
+      <Shell key={key} />
+    </QueryClientProvider>
+  );
 }

@@ -49,7 +49,7 @@ function Goal({ text, files }: { text: string; files: string[] }) {
 function Route({ route }: { route: NonNullable<RunView['route']> }) {
   return (
     <p data-testid="route" className="text-sm text-soft">
-      <span className="font-medium">{AGENTS[route.target]}</span> · {route.reason} ({BY[route.by]})
+      <span className="font-medium">{AGENTS[route.target]}</span> · {route.reason.replace(/\.$/, '')} ({BY[route.by]})
     </p>
   );
 }

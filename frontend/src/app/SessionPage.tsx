@@ -6,7 +6,7 @@ import { ErrorNote } from '@/components/ErrorNote';
 import { SessionFilesProvider } from '@/components/session';
 import { Composer } from '@/features/composer/Composer';
 import { DropZone } from '@/features/composer/DropZone';
-import { useUploads } from '@/features/composer/uploads';
+import { useAfterUploads, useUploads } from '@/features/composer/uploads';
 import { WAYS } from '@/features/composer/ways';
 import { FilePreview } from '@/features/files/FilePreview';
 import { FilesDrawer } from '@/features/files/FilesDrawer';
@@ -56,8 +56,10 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
     });
   };
 
+  const afterUploads = useAfterUploads(uploads, submit);
+  const sending = send.isPending || afterUploads.waiting;
   const error = detail.error ?? send.error ?? stop.error;
-  const state = running ? (stopping ? 'stopping' : 'running') : send.isPending ? 'sending' : 'idle';
+  const state = running ? (stopping ? 'stopping' : 'running') : sending ? 'sending' : 'idle';
   return (
     <SessionFilesProvider value={files}>
       <DropZone className="flex min-w-0 flex-1 flex-col" onFiles={(dropped) => void uploads.add(dropped)}>
@@ -102,7 +104,7 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
             onWay={setWay}
             uploads={uploads}
             state={state}
-            onSend={submit}
+            onSend={afterUploads.wait}
             onStop={() => running && stop.mutate(running.run_id)}
           />
         </footer>

@@ -1,4 +1,4 @@
-import { ArrowUp, Paperclip, Square } from 'lucide-react';
+import { ArrowUp, LoaderCircle, Paperclip, Square } from 'lucide-react';
 import { useRef } from 'react';
 
 import { IconButton } from '@/components/Button';
@@ -14,7 +14,7 @@ interface ComposerProps {
   way: Way;
   onWay: (way: Way) => void;
   uploads: Uploads;
-  /** idle: may send; sending: on its way; running: may stop; stopping: was asked to. */
+  /** idle: may send; sending: on its way, or waiting for its files; running: may stop; stopping: was asked to. */
   state: 'idle' | 'sending' | 'running' | 'stopping';
   onSend: () => void;
   onStop: () => void;
@@ -50,16 +50,26 @@ function MainButton({ state, ready, onSend, onStop }: Pick<ComposerProps, 'state
       </button>
     );
   return (
-    <button type="button" aria-label="Send" title="Send (Enter)" onClick={onSend} disabled={!ready} className={`${shape} w-9 bg-accent text-on-accent`}>
-      <ArrowUp size={18} aria-hidden="true" />
+    <button
+      type="button"
+      aria-label={state === 'sending' ? 'Sending' : 'Send'}
+      title="Send (Enter)"
+      onClick={onSend}
+      disabled={!ready}
+      className={`${shape} w-9 bg-accent text-on-accent`}
+    >
+      {state === 'sending' ? (
+        <LoaderCircle size={17} className="animate-spin" aria-hidden="true" />
+      ) : (
+        <ArrowUp size={18} aria-hidden="true" />
+      )}
     </button>
   );
 }
 
 /** Where a goal is written: Enter sends, Shift+Enter begins a line, files may be added, dropped or pasted. */
 export function Composer({ text, onText, way, onWay, uploads, state, onSend, onStop }: ComposerProps) {
-  const uploading = uploads.list.some((upload) => upload.state === 'sending');
-  const ready = state === 'idle' && text.trim() !== '' && !uploading;
+  const ready = state === 'idle' && text.trim() !== '';
   const onKeyDown = (event: React.KeyboardEvent) => {
     if (event.key !== 'Enter' || event.shiftKey || event.nativeEvent.isComposing) return;
     event.preventDefault();

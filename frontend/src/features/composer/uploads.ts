@@ -1,5 +1,5 @@
 import { useQueryClient } from '@tanstack/react-query';
-import { useRef, useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 
 import { ApiError } from '@/api/client';
 import { uploadFile } from '@/api/files';
@@ -28,6 +28,18 @@ function asApiError(error: unknown): ApiError {
 }
 
 let lastId = 0;
+
+/** Calls `then` once nothing is on its way any more; a file that failed takes the wish back, to be looked at first. */
+export function useAfterUploads(uploads: Uploads, then: () => void): { waiting: boolean; wait: () => void } {
+  const [waiting, setWaiting] = useState(false);
+  const busy = uploads.list.some((upload) => upload.state === 'sending');
+  useEffect(() => {
+    if (!waiting || busy) return;
+    setWaiting(false);
+    if (!uploads.list.some((upload) => upload.state === 'failed')) then();
+  }, [waiting, busy]);
+  return { waiting, wait: () => setWaiting(true) };
+}
 
 /** Files on their way into a session; `ensureSession` makes one where there is none yet. */
 export function useUploads(session: string, ensureSession: () => Promise<string>): Uploads {

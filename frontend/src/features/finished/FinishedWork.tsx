@@ -35,7 +35,7 @@ function Charts({ charts }: { charts: FileRef[] }) {
       {charts.map(({ path }) => (
         <li key={path}>
           <button type="button" onClick={() => open(path)} className="block w-full rounded-lg">
-            <FileImage path={path} alt={fileName(path)} />
+            <FileImage path={path} alt={fileName(path)} className="aspect-[4/3] w-full border border-line object-contain p-1" />
           </button>
           <p className="mt-1 truncate text-xs text-soft">{fileName(path)}</p>
         </li>

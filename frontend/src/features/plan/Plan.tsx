@@ -1,4 +1,5 @@
 import type { PlanStep } from '@/api/events';
+import { Inline } from '@/components/Inline';
 
 const SAID: Record<PlanStep['status'], string> = {
   pending: 'to do',
@@ -14,7 +15,7 @@ function Step({ step }: { step: PlanStep }) {
     <li className="flex items-start gap-3" data-status={step.status} aria-current={step.status === 'active' ? 'step' : undefined}>
       <span className="slot mt-[0.2rem]" data-state={step.status} aria-hidden="true" />
       <span className={`min-w-0 wrap-anywhere ${looks[step.status]}`}>
-        {step.text} <span className="sr-only">({SAID[step.status]})</span>
+        <Inline text={step.text} /> <span className="sr-only">({SAID[step.status]})</span>
       </span>
     </li>
   );

@@ -133,9 +133,14 @@ export function isTask(view: RunView): boolean {
   return view.plan.length > 0 || view.items.some((item) => item.kind === 'phase' || item.kind === 'tool');
 }
 
+/** A tick of the plan shows in the plan itself. */
+function isTick(item: Item): boolean {
+  return item.kind === 'tool' && item.name === 'update_plan' && item.status !== 'error';
+}
+
 /** What happened on the way, without the answer. */
 export function activityOf(view: RunView): Item[] {
-  return view.items.filter((item) => !isAnswer(item));
+  return view.items.filter((item) => !isAnswer(item) && !isTick(item));
 }
 
 /** The answer as far as it is there; once the run has ended, the one it ended with. */

@@ -1,0 +1,277 @@
+"""The page in a real browser, before a real server: what a user sees of runs, files, stops and lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from orchestrion.testing import PlaybookResponder, Reply, Request, StandIn, ToolCall
+from orchestrion.testing.playbook import role_of
+
+ORCHESTRION = Path(sys.executable).with_name("orchestrion")
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ROOT / "src" / "orchestrion" / "server" / "static" / "index.html"
+READY = re.compile(r"ready on (http://\S+)")
+TABLE = "city;units;day\n" + "".join(
+    f"{'Bern' if n % 2 else 'Zürich'};{n * 3};2026-01-{n:02d}\n" for n in range(1, 25)
+)
+STORY = " ".join(f"word{n}" for n in range(120))
+PATIENCE_MS = 60_000
+
+needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM} (apt-get install chromium)"),
+    pytest.mark.skipif(not BUILT.exists(), reason="the page is not built (npm run build in frontend/)"),
+]
+
+
+class Server:
+    """`orchestrion serve` as a process of its own, that may be killed and started again on its port."""
+
+    def __init__(self, home: Path, settings: dict[str, str]) -> None:
+        mine = ("ANTHROPIC_", "OPENAI_", "ORCHESTRION_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+        self._environment = {**inherited, "ORCHESTRION_HOME": str(home), **settings}
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        port = self.url.rsplit(":", 1)[-1] if self.url else "0"
+        self._process = await asyncio.create_subprocess_exec(
+            str(ORCHESTRION), "serve", "--port", port,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert self._process.stdout
+        async with asyncio.timeout(30):
+            async for line in self._process.stdout:
+                if match := READY.search(line.decode()):
+                    self.url = match[1]
+                    return
+        raise AssertionError("the server ended before it was ready")
+
+    async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process and self._process.returncode is None:
+            self._process.send_signal(how)
+            await asyncio.wait_for(self._process.wait(), 20)
+
+
+class Bench:
+    """Starts servers and stand-ins for one test, and ends them after it."""
+
+    def __init__(self, home: Path, stack: AsyncExitStack) -> None:
+        self._home = home
+        self._stack = stack
+
+    async def serve(self, **settings: str) -> Server:
+        server = Server(self._home, settings)
+        self._stack.push_async_callback(server.end)
+        await server.start()
+        return server
+
+    async def serve_with(self, stand_in: StandIn) -> Server:
+        await self._stack.enter_async_context(stand_in)
+        return await self.serve(ANTHROPIC_BASE_URL=stand_in.url, ANTHROPIC_API_KEY="sk-page-test")
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        yield Bench(tmp_path / "home", stack)
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page that must end without an uncaught error and without a broken content security policy."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
+    yield page
+    assert wrong == []
+
+
+async def send(page: Page, goal: str) -> Locator:
+    """Send a goal and return the part of the page that is its run."""
+    runs = page.get_by_test_id("run")
+    before = await runs.count()
+    box = page.get_by_role("textbox", name="Goal")
+    await box.fill(goal)
+    await box.press("Enter")
+    run = runs.nth(before)
+    await run.wait_for()
+    return run
+
+
+async def upload(page: Page, name: str, content: bytes) -> None:
+    await page.get_by_test_id("file-input").set_input_files({"name": name, "mimeType": "text/csv", "buffer": content})
+
+
+async def test_hello_streams_its_answer_and_shows_no_plan(bench: Bench, page: Page) -> None:
+    server = await bench.serve_with(StandIn(lambda request: Reply(text=STORY, delay=0.05)))
+    await page.goto(server.url)
+    run = await send(page, "Hello")
+    answer = run.get_by_test_id("answer")
+    await expect(answer).to_contain_text("word1 ")
+    assert "word119" not in await answer.inner_text(), "the answer came at once instead of streaming"
+    await expect(answer).to_have_text(STORY)
+    await expect(run.get_by_test_id("usage")).to_contain_text("tokens")
+    for absent in ("plan", "activity", "route", "finished"):
+        await expect(run.get_by_test_id(absent)).to_have_count(0)
+
+
+@needs_bubblewrap
+async def test_a_table_becomes_a_report_that_a_reload_restores(bench: Bench, page: Page, tmp_path: Path) -> None:
+    server = await bench.serve()
+    await page.goto(server.url)
+    await expect(page.get_by_test_id("banner")).to_contain_text("not a language model")
+    await upload(page, "sales.csv", TABLE.encode())
+    await expect(page.get_by_test_id("uploads")).to_contain_text("sales.csv")
+    await expect(page).to_have_url(re.compile(r"#/s/ses_"))
+    run = await send(page, "Analyse the sales by city")
+    await expect(run.locator("[data-testid=plan] li[data-status=active]")).to_have_count(1)
+    await expect(run.get_by_test_id("usage")).to_be_visible()
+    await check_report(run)
+    before = (await run.get_by_test_id("answer").inner_text(), await run.get_by_test_id("plan").inner_text())
+
+    await page.reload()
+    await check_report(run)
+    assert before == (await run.get_by_test_id("answer").inner_text(), await run.get_by_test_id("plan").inner_text())
+    await check_archive(page, run, tmp_path)
+    await check_narrow(page)
+
+
+async def check_report(run: Locator) -> None:
+    steps = run.locator("[data-testid=plan] li")
+    await expect(run.locator("[data-testid=plan] li[data-status=done]")).to_have_count(await steps.count())
+    report = run.get_by_test_id("report")
+    await expect(report.get_by_role("heading", level=1)).to_be_visible()
+    charts = report.get_by_role("img")
+    assert await charts.count() >= 2
+    for chart in await charts.all():
+        await chart.scroll_into_view_if_needed()
+        await expect(chart).to_have_js_property("complete", True)
+        assert await chart.evaluate("image => image.naturalWidth") > 0
+
+
+async def check_archive(page: Page, run: Locator, folder: Path) -> None:
+    await run.get_by_role("tab", name=re.compile("Files")).click()
+    async with page.expect_download() as waiting:
+        await run.get_by_role("button", name="Download all").click()
+    archive = folder / "all.zip"
+    await (await waiting.value).save_as(archive)
+    assert {"report.md", "uploads/sales.csv"} <= set(zipfile.ZipFile(archive).namelist())
+
+
+async def check_narrow(page: Page) -> None:
+    await page.set_viewport_size({"width": 390, "height": 844})
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    await page.get_by_role("button", name="Sessions").click()
+    await expect(page.get_by_role("dialog").get_by_role("link", name="New session")).to_be_visible()
+
+
+class NeverDone:
+    """Plays the playbook, but for the data agent: that one waits in the sandbox for a minute."""
+
+    def __init__(self) -> None:
+        self._playbook = PlaybookResponder()
+
+    async def __call__(self, request: Request) -> Reply:
+        if role_of(request) == "data":
+            return Reply(tool_calls=[ToolCall("execute", {"command": "echo begun; sleep 60"})])
+        return await self._playbook(request)
+
+
+@needs_bubblewrap
+async def test_stop_ends_a_long_run(bench: Bench, page: Page) -> None:
+    server = await bench.serve_with(StandIn(NeverDone()))
+    await page.goto(server.url)
+    await upload(page, "sales.csv", TABLE.encode())
+    await expect(page.get_by_test_id("uploads")).to_contain_text("sales.csv")
+    run = await send(page, "Analyse the sales by city")
+    tool = run.locator("[data-testid=tool][data-status=running]")
+    await expect(tool).to_contain_text("begun")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(run.locator("[data-testid=end][data-state=cancelled]")).to_be_visible(timeout=10_000)
+    await expect(tool).to_have_count(0)
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+async def test_a_lost_server_is_told_and_the_run_followed_to_its_end(bench: Bench, page: Page) -> None:
+    stand_in = StandIn(lambda request: Reply(text=STORY, delay=0.1))
+    server = await bench.serve_with(stand_in)
+    await page.goto(server.url)
+    run = await send(page, "Hello")
+    await expect(run.get_by_test_id("answer")).to_contain_text("word2 ")
+    await server.end(signal.SIGKILL)
+    await expect(run.get_by_test_id("live")).to_contain_text("reconnecting")
+    await server.start()
+    await expect(run.get_by_test_id("usage")).to_be_visible()
+    answer = await run.get_by_test_id("answer").inner_text()
+    assert answer == STORY, "what was void before the restart must not show beside the new answer"
+
+
+async def test_an_upload_over_the_limit_says_so(bench: Bench, page: Page) -> None:
+    server = await bench.serve(ORCHESTRION_UPLOAD_LIMIT_MB="1")
+    await page.goto(server.url)
+    await upload(page, "big.csv", b"a,b\n" * 700_000)
+    await expect(page.get_by_test_id("uploads").get_by_role("alert")).to_contain_text("limit")
+    await page.get_by_role("button", name="Dismiss").click()
+    await expect(page.get_by_test_id("uploads").get_by_role("alert")).to_have_count(0)
+
+
+async def test_a_server_with_keys_asks_for_one(bench: Bench, page: Page) -> None:
+    server = await bench.serve(ORCHESTRION_API_KEYS="let-me-in-please-0123456789")
+    await page.goto(server.url)
+    key = page.get_by_label("Key", exact=True)
+    await key.fill("wrong")
+    await key.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("did not accept")
+    await key.fill("let-me-in-please-0123456789")
+    await key.press("Enter")
+    run = await send(page, "Hello")
+    await expect(run.get_by_test_id("answer")).to_contain_text("Orchestrion")
+    await page.reload()
+    await expect(run.get_by_test_id("answer")).to_contain_text("Orchestrion")
+
+
+async def test_sessions_are_renamed_and_deleted(bench: Bench, page: Page) -> None:
+    server = await bench.serve()
+    await page.goto(server.url)
+    await send(page, "Hello")
+    row = page.get_by_role("navigation", name="Sessions").get_by_role("listitem")
+    await row.hover()
+    await row.get_by_role("button").click()
+    await page.get_by_role("menuitem", name="Rename").click()
+    title = page.get_by_role("textbox", name="Session title")
+    await title.fill("First light")
+    await title.press("Enter")
+    await expect(row).to_contain_text("First light")
+    await row.get_by_role("button").click()
+    await page.get_by_role("menuitem", name="Delete…").click()
+    await page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
+    await expect(row).to_have_count(0)
+    await expect(page.get_by_test_id("run")).to_have_count(0)
