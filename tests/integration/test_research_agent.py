@@ -17,8 +17,8 @@ from orchestrion.tools.report import verify_report
 
 DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
 PAGE = (
-    "<html><head><title>Harbour news</title></head><body><article><h1>News</h1><p>The second electric ferry will cost "
-    "4.1 million euros and arrives in 2026, the harbour office says.</p></article></body></html>"
+    "<html><head><title>Harbour news</title></head><body><article><h1>News</h1><p>The second electric ferry will "
+    "cost 4.1 million euros and arrives in 2026, the harbour office says.</p></article></body></html>"
 )
 
 

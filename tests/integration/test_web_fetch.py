@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from docx import Document
 
 from orchestrion.core.errors import FetchFailed, FetchRefused
+from orchestrion.tools import web_fetch
 from orchestrion.tools.web_fetch import Page, fetch
 from orchestrion.tools.web_safety import FetchPolicy
 
@@ -298,3 +305,53 @@ async def test_a_word_document_comes_through_byte_for_byte(server: Server, tmp_p
     server.pages["/a.docx"] = answer(body, Content_Type=kind)
     page = await get(server, "/a.docx")
     assert (page.body, page.suffix) == (body, ".docx")
+
+
+def certificate(folder: Path, name: str) -> ssl.SSLContext:
+    """Return a server's context with a self-signed certificate for `name`, kept in `folder/cert.pem`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(who)
+        .issuer_name(who)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem) + secret)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem")
+    return context
+
+
+async def test_tls_is_checked_against_the_name_not_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Server()
+    made.pages["/"] = answer()
+    context = certificate(tmp_path, "tls.example")
+    listening = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context)
+    made.port = listening.sockets[0].getsockname()[1]
+
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    async def go(host: str) -> Page:
+        url = f"https://{host}:{made.port}/"
+        return await fetch(url, FetchPolicy([url], private_allowed=True), resolver=resolver)
+
+    with pytest.raises(FetchFailed, match=r"tls\.example has no valid certificate"):
+        await go("tls.example")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    monkeypatch.setattr(web_fetch, "_tls", lambda: trusting)
+    assert (await go("tls.example")).body == HTML
+    with pytest.raises(FetchFailed, match=r"other\.example has no valid certificate"):
+        await go("other.example")
+    listening.close()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from langchain.tools import ToolRuntime, tool
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.events import ArtifactWritten, FileRef, RunNotice
@@ -53,6 +53,12 @@ class Section(BaseModel):
     text: str = Field(default="", description="Markdown; [[1]] refers to this section's first citation")
     charts: list[str] = Field(default=[], description="Paths of pictures to show, such as charts/sales.png")
     citations: list[Citation] = Field(default=[], description="What the text rests on")
+
+    @field_validator("charts", "citations", mode="before")
+    @classmethod
+    def _none_is_none(cls, value: object) -> object:
+        """Take null for an empty list, as some models mean it."""
+        return [] if value is None else value
 
 
 class Cited(BaseModel):

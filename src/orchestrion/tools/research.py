@@ -128,11 +128,12 @@ async def _ingest_uploads(context: RunContext, call_id: str) -> None:
     index = await load_index(context.workspace)
     known = {(source.origin, source.fingerprint) for source in index.current}
     known |= {(entry.origin, entry.fingerprint) for entry in index.unreadable}
+    listed = [file.path for file in await context.workspace.list(UPLOADS)]
+    named = [path for path in context.task_files if path.startswith(f"{UPLOADS}/")]  # also one with a hidden name
     fresh = [
-        (file.path, mark)
-        for file in await context.workspace.list(UPLOADS)
-        if (mark := await asyncio.to_thread(_fingerprint, context.workspace, file.path))
-        and (file.path, mark) not in known
+        (path, mark)
+        for path in dict.fromkeys([*listed, *named])
+        if (mark := await asyncio.to_thread(_fingerprint, context.workspace, path)) and (path, mark) not in known
     ]
     for start in range(0, len(fresh), BATCH):
         batch = fresh[start : start + BATCH]
