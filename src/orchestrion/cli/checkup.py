@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrion.cli.options import print_json
-from orchestrion.cli.text import clean
+from orchestrion.cli.screen import Screen
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.settings import Settings, load_settings
 
@@ -21,7 +20,7 @@ Status = Literal["ok", "degraded", "missing"]
 _PACKAGES = ("numpy", "pandas", "matplotlib", "openpyxl", "scipy", "pyarrow", "pypdf", "docx", "lxml", "trafilatura")
 _LOOK = "import importlib.util as u, sys; print(*[name for name in sys.argv[1:] if not u.find_spec(name)])"
 _DEADLINE = 60.0
-_LABELS = {"ok": ("ok", "32"), "degraded": ("degraded", "33"), "missing": ("missing", "31")}
+_COLOURS = {"ok": "green", "degraded": "yellow", "missing": "red"}
 
 
 @dataclass(frozen=True)
@@ -134,23 +133,23 @@ async def _health(settings: Settings) -> list[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    width = max(len(finding.name) for finding in findings)
+    screen = Screen()
+    margin = max(len(word) for word in _COLOURS) + 2
     for finding in findings:
-        word, colour = _LABELS[finding.status]
-        shown = f"\x1b[{colour}m{word:<8}\x1b[0m" if colours else f"{word:<8}"
-        print(f"{shown}  {finding.name:<{width}}  {clean(finding.detail)}")
+        status = (finding.status.ljust(margin), _COLOURS[finding.status])
+        screen.line(status, (finding.name, "bold"), f": {finding.detail}", hang=margin)
         if finding.remedy and finding.status != "ok":
-            print(f"{'':<8}  {'':<{width}}  → {clean(finding.remedy)}")
-    _summary(findings)
+            screen.line(f"→ {finding.remedy}", indent=" " * margin, hang=2)
+    screen.gap()
+    screen.line(_summary(findings))
+    screen.close()
 
 
-def _summary(findings: list[Finding]) -> None:
+def _summary(findings: list[Finding]) -> str:
     missing = sum(finding.status == "missing" for finding in findings)
     degraded = sum(finding.status == "degraded" for finding in findings)
     if missing:
-        print(f"\n{missing} essential thing{'s are' if missing > 1 else ' is'} missing.")
-    elif degraded:
-        print(f"\nIt works; {degraded} thing{'s are' if degraded > 1 else ' is'} degraded.")
-    else:
-        print("\nEverything works.")
+        return f"{missing} essential thing{'s are' if missing > 1 else ' is'} missing."
+    if degraded:
+        return f"It works; {degraded} thing{'s are' if degraded > 1 else ' is'} degraded."
+    return "Everything works."

@@ -18,6 +18,8 @@ _CODES = {"run.finished": 0, "run.failed": 1, "run.cancelled": EXIT_CANCELLED, "
 _STATES = {"finished": 0, "cancelled": EXIT_CANCELLED, "budget_spent": EXIT_BUDGET, "waiting": EXIT_WAITING}
 # How long a stopped run may take to say so.
 _STOP_SECONDS = 2.0
+# How long when nobody waits for it any more.
+_UNWATCHED_SECONDS = 10.0
 
 
 class Runs(Protocol):
@@ -62,7 +64,7 @@ async def drive(runs: Runs, run_id: str, writer: Writer, stop: Stop, *, after: i
             return EXIT_CANCELLED
         last = pump.result()
     except OSError:  # nobody reads any more: the goal's work would be for nothing
-        await _cancel(runs, run_id)
+        await _cancel(runs, run_id, _UNWATCHED_SECONDS)
         raise
     finally:
         asked.cancel()
@@ -80,15 +82,15 @@ async def _pump(runs: Runs, run_id: str, writer: Writer, after: int) -> str:
 
 
 async def _stop(runs: Runs, run_id: str, pump: asyncio.Task[str]) -> None:
-    cancelling = asyncio.create_task(_cancel(runs, run_id))
+    cancelling = asyncio.create_task(_cancel(runs, run_id, _STOP_SECONDS))
     await asyncio.wait({pump}, timeout=_STOP_SECONDS)
     cancelling.cancel()
 
 
-async def _cancel(runs: Runs, run_id: str) -> None:
+async def _cancel(runs: Runs, run_id: str, patience: float) -> None:
     """Ask the run to stop; one that has just ended by itself is no error."""
     with contextlib.suppress(OrchestrionError, TimeoutError):
-        await asyncio.wait_for(runs.cancel(run_id, owner=None), _STOP_SECONDS)
+        await asyncio.wait_for(runs.cancel(run_id, owner=None), patience)
 
 
 async def _code_of_state(runs: Runs, run_id: str) -> int:

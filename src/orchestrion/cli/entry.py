@@ -15,7 +15,7 @@ from orchestrion.cli.errors import EXIT_CANCELLED, EXIT_PIPE, EXIT_USAGE, compla
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    _forgive_encodings()
+    _mend_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -54,7 +54,10 @@ def silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _forgive_encodings() -> None:
+def _mend_streams() -> None:
+    """A closed stream (`>&-`) takes what is written nowhere; one that can't show a letter shows a question mark."""
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(os.devnull, "w"))
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.FileIO(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -46,6 +47,9 @@ def explain(error: BaseException) -> int:
             f"{str(error)[0].upper()}{str(error)[1:]}.", "Raise it with --budget-usd, --budget-tokens or --timeout."
         )
         return EXIT_BUDGET
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        complain("There is no space left where this writes to.", "Free some space and try again.")
+        return 1
     complain(
         _unexpected(error), "Set ORCHESTRION_LOG_LEVEL=debug to see where; `orchestrion doctor` checks this machine."
     )

@@ -12,7 +12,7 @@ import typer
 
 from orchestrion.cli.opening import opened
 from orchestrion.cli.options import print_json
-from orchestrion.cli.table import print_pairs, print_table
+from orchestrion.cli.table import is_narrow, print_pairs, print_table
 from orchestrion.cli.text import ago, clean, one_line
 from orchestrion.core.settings import load_settings
 from orchestrion.runtime import Runtime
@@ -46,8 +46,15 @@ def list_runs(session: str | None, limit: int, *, as_json: bool) -> None:
     elif not runs:
         print('No runs yet. Begin with: orchestrion run "hello"')
     else:
-        rows = [(run.run_id, run.state, run.target or "–", ago(run.created_at), run.request.goal) for run in runs]
-        print_table(("RUN", "STATE", "AGENT", "CREATED", "GOAL"), rows)
+        _print_runs(runs)
+
+
+def _print_runs(runs: list[Run]) -> None:
+    if is_narrow():
+        print_table(("RUN", "STATE", "GOAL"), [(run.run_id, run.state, run.request.goal) for run in runs])
+        return
+    rows = [(run.run_id, run.state, run.target or "–", ago(run.created_at), run.request.goal) for run in runs]
+    print_table(("RUN", "STATE", "AGENT", "CREATED", "GOAL"), rows)
 
 
 def show_run(run_id: str, *, as_json: bool) -> None:
@@ -117,7 +124,7 @@ def show_session(session_id: str, *, as_json: bool) -> None:
     )
     if runs:
         print()
-        print_table(("RUN", "STATE", "GOAL"), [(run.run_id, run.state, run.request.goal) for run in runs])
+        _print_runs(runs)
 
 
 def delete_session(session_id: str, *, confirm: bool, as_json: bool) -> None:

@@ -5,11 +5,13 @@ Without a terminal it writes plain lines and no control codes at all.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -19,6 +21,13 @@ from orchestrion.cli.text import clean, one_line, seconds
 _SYMBOLS = {"done": "✓", "failed": "✗", "active": "▸", "tool": "●", "tail": "│", "file": "+", "spin": "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"}
 _ASCII = {"done": "ok", "failed": "x", "active": ">", "tool": "*", "tail": "|", "file": "+", "spin": "|/-\\"}
 _DIM = "\x1b[2m"
+
+
+class _Console(Console):
+    """Rich's console, but it does not end the process when the reader has gone: a run must be stopped first."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Screen:
@@ -31,7 +40,7 @@ class Screen:
     """
 
     def __init__(self, file: TextIO | None = None, *, width: int | None = None, terminal: bool | None = None) -> None:
-        self.console = Console(
+        self.console = _Console(
             file=file or sys.stdout, highlight=False, markup=False, emoji=False, width=width, force_terminal=terminal
         )
         self.live = self.console.is_terminal and not self.console.is_dumb_terminal
@@ -51,21 +60,25 @@ class Screen:
         """Return a sign that this terminal can show."""
         return self._symbols[name]
 
-    def line(self, *parts: str | tuple[str, str], indent: str = "") -> None:
+    def line(self, *parts: str | tuple[str, str], indent: str = "", hang: int = 0) -> None:
         """Write one line, broken between words where the terminal is too narrow.
 
         Args:
             parts: Texts, or pairs of text and style.
             indent: Stands before the line, and before each further line it is broken into.
+            hang: Blanks before those further lines, in addition.
         """
         self._end_open()
         text = Text.assemble(*((clean(p), "") if isinstance(p, str) else (clean(p[0]), p[1]) for p in parts))
         if not self.live:
             self.console.print(Text(indent) + text, soft_wrap=True)
             return
-        for row in text.wrap(self.console, max(self.width - len(indent), 10)):
+        rows = [text]
+        if cell_len(indent) + text.cell_len > self.width:
+            rows = list(text.wrap(self.console, max(self.width - len(indent) - hang, 10)))
+        for number, row in enumerate(rows):
             row.rstrip()
-            self.console.print(Text.assemble((indent, "dim"), row), soft_wrap=True)
+            self.console.print(Text.assemble((indent, "dim"), " " * (hang if number else 0), row), soft_wrap=True)
 
     def path(self, text: str, note: str = "") -> None:
         """Write a path on a line of its own, never broken, so that it can be copied."""

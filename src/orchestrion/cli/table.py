@@ -11,6 +11,11 @@ from rich.cells import cell_len, set_cell_size
 from orchestrion.cli.text import clean
 
 
+def is_narrow() -> bool:
+    """Whether stdout is a terminal with little room for columns."""
+    return sys.stdout.isatty() and get_terminal_size().columns < 80
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below their head."""
     width = get_terminal_size().columns if sys.stdout.isatty() else None

@@ -27,7 +27,7 @@ def _show(view: View, number: int, step: PlanStep) -> None:
     mark = view.screen.symbol(sign) if sign else "-" if step.status == "skipped" else " "
     note = " (skipped)" if step.status == "skipped" else ""
     style = _STYLES[step.status]
-    view.screen.line((f"{mark} ", style), (f"{number}. {step.text}{note}", style))
+    view.screen.line((f"{mark} ", style), (f"{number}. {step.text}{note}", style), hang=5)
 
 
 def _status(view: View, steps: list[PlanStep]) -> None:

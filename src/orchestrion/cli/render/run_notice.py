@@ -9,6 +9,6 @@ from orchestrion.core.events import RunNotice
 def run_notice(view: View, event: RunNotice) -> None:
     """Print it; warnings in yellow."""
     if event.level == "warning":
-        view.screen.line(("Note: ", "bold yellow"), (event.text, "yellow"))
+        view.screen.line(("Note: ", "bold yellow"), (event.text, "yellow"), hang=2)
     else:
         view.screen.line((event.text, "dim"))
