@@ -63,6 +63,19 @@ async def test_cancelling_a_command_ends_its_tree_in_time(sandbox: Sandbox) -> N
     assert await running(sandbox, "7777") == 0
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.02, 0.05])
+async def test_cancelling_in_a_flood_of_output_spares_the_sandbox(sandbox: Sandbox, delay: float) -> None:
+    await sandbox.run_code("x = 1")
+    flood = "import sys\nwhile True: sys.stdout.write('\\0' * 100_000)"
+    for call in (sandbox.run_command("cat /dev/zero"), sandbox.run_code(flood)):
+        task = asyncio.create_task(call)
+        await asyncio.wait({task}, timeout=0.2 + delay)
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)
+        assert task.cancelled()
+    assert (await sandbox.run_code("x")).results[0].data == "1"
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ def locate(python: Path | None) -> Interpreter:
         SandboxUnavailable: It's missing or doesn't start.
     """
     path = python or default_python()
-    if not path.exists():
-        raise SandboxUnavailable(f"The sandbox's Python is missing: {path}.", _REMEDY)
+    if not os.access(path, os.X_OK):
+        raise SandboxUnavailable(f"The sandbox's Python is missing, or not for this user to run: {path}.", _REMEDY)
     try:
         answer = subprocess.run(  # noqa: S603 - a fixed program on the path from the settings
             [path, "-I", "-S", "-c", _ASK], capture_output=True, timeout=20, check=True, env={}

@@ -23,6 +23,7 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._parts: list[bytes] = []
 
     @classmethod
     async def open(cls, run: Path) -> Connection:
@@ -33,8 +34,8 @@ class Connection:
         """
         try:
             with socket_path(run) as path:
-                opening = asyncio.open_unix_connection(path, limit=_BUFFER)
-                return cls(*await asyncio.wait_for(opening, _CONNECT))
+                async with asyncio.timeout(_CONNECT):
+                    return cls(*await asyncio.open_unix_connection(path, limit=_BUFFER))
         except (OSError, TimeoutError):
             raise SandboxGone("The sandbox has ended.", "The next request makes a new one.") from None
 
@@ -54,7 +55,9 @@ class Connection:
             SandboxError: What came is no message, or an oversized one.
         """
         try:
-            return parse(await asyncio.wait_for(self._line(), within))
+            # Not wait_for: in Python 3.11 it can swallow a cancel that comes together with data.
+            async with asyncio.timeout(within):
+                return parse(await self._line())
         except (OSError, EOFError, TimeoutError):
             raise _gone() from None
 
@@ -62,14 +65,17 @@ class Connection:
         """Return the next line.
 
         The reader's own buffer stays small, so that a guest is held back soon when its output isn't taken; the few
-        long lines are put together here.
+        long lines are put together here, where a cancelled call leaves them for the reading that settles it.
         """
-        parts: list[bytes] = []
-        while sum(map(len, parts)) < LINE:
+        while sum(map(len, self._parts)) < LINE:
             try:
-                return b"".join([*parts, await self._reader.readuntil(b"\n")])
+                self._parts.append(await self._reader.readuntil(b"\n"))
             except asyncio.LimitOverrunError as over:
-                parts.append(await self._reader.readexactly(over.consumed))
+                self._parts.append(await self._reader.readexactly(over.consumed))
+            else:
+                line = b"".join(self._parts)
+                self._parts.clear()
+                return line
         raise SandboxError("The sandbox sent more in one piece than is allowed.")
 
     async def cancel(self) -> bool:

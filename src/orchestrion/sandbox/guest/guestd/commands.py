@@ -54,7 +54,8 @@ class Command:
     async def _wait(self, program: Supervised, seconds: float) -> int | None:
         """Return its wait status, or None if its time ran out."""
         try:
-            return await asyncio.wait_for(program.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                return await program.wait()
         except TimeoutError:
             await end_or_die(program)
             return None

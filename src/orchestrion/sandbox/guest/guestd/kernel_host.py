@@ -135,7 +135,8 @@ class KernelHost:
         except asyncio.CancelledError:
             # A cell that waits for the kernel to finish an import of its own can't be interrupted before it begins.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_either(begun, cell), _BEGIN)
+                async with asyncio.timeout(_BEGIN):
+                    await _either(begun, cell)
             await self._stop(kernel, cell, before)
             await self._quiet(kernel)
             raise
@@ -171,7 +172,8 @@ class KernelHost:
             limit = f"over the sandbox's memory limit of {self._limits.memory_mb} MiB"
             return {"name": "OutOfMemory", "message": f"The interpreter was killed: {limit}. {gone}", "traceback": ""}
         try:
-            words = describe_status(await asyncio.wait_for(kernel.program.wait(), 1))[1]
+            async with asyncio.timeout(1):
+                words = describe_status(await kernel.program.wait())[1]
         except TimeoutError:
             words = "closed its channel"
         return {"name": "InterpreterDied", "message": f"The interpreter {words}. {gone}", "traceback": ""}
