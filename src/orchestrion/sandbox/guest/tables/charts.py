@@ -99,7 +99,7 @@ def _fallbacks(df: pd.DataFrame, choice: Choice, studio: Studio) -> list[Draw]:
         plans.append(partial(studio.bars, repeating[0], None))
     varied = [name for name in choice.texts if df[name].dropna().map(lambda cell: len(str(cell))).nunique() > 1]
     if varied:
-        plans.append(partial(studio.text_lengths, varied[0]))
+        plans += [partial(studio.words, varied[0]), partial(studio.text_lengths, varied[0])]
     if df.isna().any().any():
         plans.append(studio.missing)
     if len(df.columns) > 1:

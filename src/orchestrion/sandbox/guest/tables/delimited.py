@@ -53,7 +53,7 @@ def _parse(source: Source, encoding: str, errors: str, layout: layouts.Layout) -
             header=None,
             names=list(range(len(layout.names))),
             quoting=cast(Any, layout.quoting),
-            skipinitialspace=layout.delimiter != "\t",
+            skipinitialspace=layout.padded,
             dtype=dict.fromkeys(layout.as_text, "str"),
             **options,
         )
@@ -61,9 +61,9 @@ def _parse(source: Source, encoding: str, errors: str, layout: layouts.Layout) -
 
 
 def _skip(stream: io.TextIOWrapper, layout: layouts.Layout) -> None:
-    reader = csv.reader(stream, delimiter=layout.delimiter, quoting=cast(Any, layout.quoting))
+    found = layouts.records(stream, layout)
     for _ in range(layout.skip):
-        next(reader)
+        next(found)
 
 
 def _parse_again(
@@ -75,8 +75,7 @@ def _parse_again(
         layout.notes.append("A quotation mark is never closed; such marks were read as ordinary characters.")
     with source.open_text(encoding, errors) as stream:
         _skip(stream, layout)
-        reader = csv.reader(stream, delimiter=layout.delimiter, quoting=cast(Any, layout.quoting))
-        width = max((len(record) for record in reader), default=0)
+        width = max((len(record) for record in layouts.records(stream, layout)), default=0)
     extra = width - len(layout.names)
     if extra > 0:
         layout.names += [f"extra_{number}" for number in range(1, extra + 1)]

@@ -106,6 +106,15 @@ class Studio:
             lengths, f"characters in {column}", f"lengths {column}", f"Length of the texts in {column}"
         )
 
+    def words(self, column: str) -> Chart | None:
+        """The words that most texts of a column share."""
+        found = self._df[column].dropna().astype("str").str.lower().str.findall(r"[^\W\d_]{3,}").map(set)
+        counts = found.explode().dropna().value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        if len(counts) < 2 or counts.iloc[0] < 2:
+            return None
+        title = f"Most frequent words in {column}"
+        return self._columns(counts, title, f"words {column}", "Rows with the word", "Word")
+
     def _spread(self, values: pd.Series, label: str, stem: str, title: str) -> Chart:
         present = values.replace([np.inf, -np.inf], np.nan).dropna().astype("float64")
         shown, tail = _without_tail(present)
@@ -237,14 +246,15 @@ class Studio:
         """Missing values per column."""
         counts = self._df.isna().sum().sort_values(ascending=False, kind="stable")
         title = "Missing values by column"
-        return self._columns(counts[counts > 0], title, "missing", "Missing values", len(self._df))
+        return self._columns(counts[counts > 0], title, "missing", "Missing values")
 
     def distinct(self) -> Chart:
         """Distinct values per column."""
         counts = self._df.nunique().sort_values(ascending=False, kind="stable")
-        return self._columns(counts, "Distinct values by column", "distinct", "Distinct values", len(self._df))
+        return self._columns(counts, "Distinct values by column", "distinct", "Distinct values")
 
-    def _columns(self, counts: pd.Series, title: str, stem: str, what: str, rows: int) -> Chart:
+    def _columns(self, counts: pd.Series, title: str, stem: str, what: str, each: str = "Column") -> Chart:
+        rows = len(self._df)
         shown = counts.head(MOST_BARS)
         canvas = Canvas(9, max(2.6, 1.4 + 0.36 * len(shown)))
         drawn = canvas.axes.barh(range(len(shown)), shown.to_numpy(), color=BLUE, height=0.68)
@@ -253,9 +263,9 @@ class Studio:
         canvas.axes.bar_label(drawn, [f" {count:,}" for count in shown], padding=3, fontsize=9)
         canvas.axes.margins(x=0.12)
         plain_numbers(canvas.axes.xaxis)
-        canvas.title(title, what, "Column")
+        canvas.title(title, what, each)
         first = shown.index[0]
-        findings = [f"{first} has {shown.iloc[0]:,} {what.lower()} in {rows:,} rows, the most of all columns."]
+        findings = [f"{what}: most for {each.lower()} “{first}”, {shown.iloc[0]:,} in a table of {rows:,} rows."]
         return self._finish(canvas, "bar", stem, f"{title}, {rows:,} rows.", findings)
 
     def _finish(self, canvas: Canvas, kind: str, stem: str, caption: str, findings: list[str]) -> Chart:

@@ -6,7 +6,9 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import TableError
 
@@ -32,6 +34,7 @@ class Layout:
     Attributes:
         delimiter: Between fields; `NO_DELIMITER` for a single column.
         quoting: `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotation marks are ordinary characters.
+        padded: A space may stand between a separator and a quotation mark.
         skip: Records before the first one of data.
         names: Names as found, not yet tidied.
         decimal: `.` or `,`.
@@ -41,6 +44,7 @@ class Layout:
 
     delimiter: str
     quoting: int
+    padded: bool = False
     skip: int = 0
     names: list[str] = field(default_factory=list)
     decimal: str = "."
@@ -85,9 +89,13 @@ def detect(sample: str, *, complete: bool, suffix: str) -> Layout:
 def parse(text: str, layout: Layout) -> list[Record]:
     """Split a text into records of fields."""
     csv.field_size_limit(1 << 30)
-    stream = io.StringIO(text, newline="")
-    reader = csv.reader(stream, delimiter=layout.delimiter, quoting=layout.quoting)  # type: ignore[arg-type]
-    return list(reader)
+    return list(records(io.StringIO(text, newline=""), layout))
+
+
+def records(stream: Iterable[str], layout: Layout) -> Iterator[Record]:
+    """Split a stream's lines into records of fields, one at a time."""
+    quoting: Any = layout.quoting
+    return csv.reader(stream, delimiter=layout.delimiter, quoting=quoting, skipinitialspace=layout.padded)
 
 
 def _best_dialect(text: str, suffix: str) -> Layout:
@@ -95,12 +103,12 @@ def _best_dialect(text: str, suffix: str) -> Layout:
     hint = {".tsv": "\t", ".tab": "\t", ".csv": ","}.get(suffix, "")
     best, best_score = Layout(NO_DELIMITER, csv.QUOTE_MINIMAL), 0.3
     for delimiter in DELIMITERS:
-        layout = Layout(delimiter, csv.QUOTE_MINIMAL)
-        records = parse(text, layout)
-        if any(cell.count("\n") > 100 for record in records for cell in record):
+        layout = Layout(delimiter, csv.QUOTE_MINIMAL, padded=f'{delimiter} "' in text)
+        found = parse(text, layout)
+        if any(cell.count("\n") > 100 for record in found for cell in record):
             layout.quoting = csv.QUOTE_NONE
-            records = parse(text, layout)
-        score = _score(records, delimiter) + 0.02 * (delimiter == hint)
+            found = parse(text, layout)
+        score = _score(found, delimiter) + 0.02 * (delimiter == hint)
         if score > best_score:
             best, best_score = layout, score
     if best.delimiter == NO_DELIMITER and all(len(record) <= 1 for record in parse(text, Layout(",", 0))):
@@ -110,15 +118,15 @@ def _best_dialect(text: str, suffix: str) -> Layout:
     return best
 
 
-def _score(records: list[Record], delimiter: str) -> float:
-    widths = Counter(len(record) for record in records if any(record))
+def _score(found: list[Record], delimiter: str) -> float:
+    widths = Counter(len(record) for record in found if any(record))
     wide = {width: count for width, count in widths.items() if width > 1}
     if not wide:
         return 0.0
     modal = max(wide, key=lambda width: (wide[width], width))
     share = wide[modal] / widths.total()
-    first = next(len(record) for record in records if any(record))
-    cells = [cell for record in records[:300] if len(record) == modal for cell in record if cell]
+    first = next(len(record) for record in found if any(record))
+    cells = [cell for record in found[:300] if len(record) == modal for cell in record if cell]
     simple = sum(_is_simple(cell, delimiter) for cell in cells) / max(1, len(cells))
     return share * (0.4 + 0.6 * simple) + 0.3 * (first == modal)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .dates import parse_dates
-from .jsonable import plain
+from .jsonable import plain, quiet
 from .roles import Role, roles
 
 TOP = 10
@@ -23,7 +23,8 @@ def profile(df: pd.DataFrame) -> dict[str, Any]:
         others `top`, their most frequent values with counts.
     """
     kinds = roles(df)
-    columns = [_column(df[column], kinds[str(column)]) for column in df.columns]
+    with quiet():
+        columns = [_column(df[column], kinds[str(column)]) for column in df.columns]
     described = {
         "file": df.attrs.get("file", ""),
         "rows": len(df),

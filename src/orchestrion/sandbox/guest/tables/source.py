@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -170,10 +171,30 @@ def encoding(source: Source) -> tuple[str, str]:
     if bad <= 5 and sum(byte >= 0xC2 for byte in source.head) > bad * 20:
         source.notes.append(f"{bad} damaged characters were replaced by “�”.")
         return "utf-8", "replace"
-    found = charset_normalizer.from_bytes(first, cp_isolation=_LEGACY, threshold=0.4).best()
-    guess = str(found.encoding) if found else "cp1252"
+    guess = _european(first) or _detected(first)
     source.notes.append(f"The text is not UTF-8; it was read as {guess}, a guess from its content.")
     return guess, "replace"
+
+
+def _european(lines: bytes) -> str:
+    """Recognise the Latin alphabets by words that are mostly ASCII, with a few accented letters among it.
+
+    Told apart by hand, since a statistical detector needs more text than a column of names offers.
+    """
+    words = [word for word in re.split(rb"[^A-Za-z\x80-\xff]+", lines) if not word.isascii()]
+    accented = sum(byte >= 0x80 for word in words for byte in word)
+    if not words or accented > 0.5 * sum(map(len, words)):
+        return ""
+    text = b" ".join(words).decode("cp1252", "replace")
+    if "\ufffd" in text:
+        return ""
+    central = re.search(r"[a-z][¹³¿]|[¹³¿][a-z]", text) or {"ø", "ì"} <= set(text)
+    return "cp1250" if central else "cp1252"
+
+
+def _detected(lines: bytes) -> str:
+    found = charset_normalizer.from_bytes(lines, cp_isolation=_LEGACY, threshold=0.4).best()
+    return str(found.encoding) if found else "cp1252"
 
 
 def _count_bad_utf8(source: Source) -> tuple[int, bytes]:

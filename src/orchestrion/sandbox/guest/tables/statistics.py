@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
 from .choosing import Choice, Names, as_dates, choose, is_additive
-from .jsonable import plain
+from .jsonable import plain, quiet
 
 MOST_ROWS = 12
 MOST_CORRELATED = 24
@@ -34,7 +34,13 @@ def statistics(df: pd.DataFrame, measure: Names = None, by: Names = None) -> dic
         TableError: A column asked for does not exist, or the measure is not numeric.
     """
     choice = choose(df, measure, by)
-    result: dict[str, Any] = {
+    with quiet():
+        result = _compute(df, choice)
+    return {key: plain(value) for key, value in result.items()}
+
+
+def _compute(df: pd.DataFrame, choice: Choice) -> dict[str, Any]:
+    return {
         "rows": len(df),
         "groups": [_group(df, m, c) for m in choice.measures[:2] for c in choice.categories[:3] if m != c],
         "counts": [_count(df[category]) for category in choice.categories[:4]],
@@ -43,7 +49,6 @@ def statistics(df: pd.DataFrame, measure: Names = None, by: Names = None) -> dic
         "outliers": [found for name in choice.measures[:8] if (found := _outliers(df[name]))],
         "notes": _notes(choice),
     }
-    return {key: plain(value) for key, value in result.items()}
 
 
 def _notes(choice: Choice) -> list[str]:
