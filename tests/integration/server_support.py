@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from orchestrion.core.ids import new_id
 from orchestrion.core.settings import Settings, load_settings
 from orchestrion.runtime import Runtime
 from orchestrion.server import create_app
+from orchestrion.server.serving import bind
 from orchestrion.store.embedded import Store, open_embedded
 from orchestrion.store.models import Run, RunRequest, Session
 
@@ -48,13 +48,19 @@ class Live:
 
 @asynccontextmanager
 async def live(settings: Settings) -> AsyncIterator[Live]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with Runtime(settings) as runtime:
         app = create_app(runtime)
-        server = uvicorn.Server(
-            uvicorn.Config(app, http="httptools", lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=75,
         )
+        server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.01)

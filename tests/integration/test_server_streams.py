@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -260,3 +263,19 @@ async def test_no_reader_is_told_of_a_run_of_someone_else(tmp_path: Path) -> Non
             assert (await receive(socket, 1))[0]["problem"]["code"] == "not_found"
         async with server.client.stream("GET", accepted["stream_url"], headers=mine) as stream:
             assert [event.event async for event in read_sse(stream)][-1] == "run.finished"
+
+
+async def test_small_writes_do_not_wait_for_each_other(server: Live) -> None:
+    accepted: list[socket.socket] = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readline()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found = socket.socket(fileno=os.dup(int(descriptor)))
+            if found.family == socket.AF_INET and found.getpeername() == writer.get_extra_info("sockname"):
+                accepted.append(found)
+    assert len(accepted) == 1
+    assert accepted[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    accepted[0].close()
+    writer.close()

@@ -68,9 +68,13 @@ def bind(host: str, port: int) -> socket.socket:
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     try:
-        return socket.create_server((name, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((name, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise _explain(error, host, port) from None
+    # Accepted connections inherit this. asyncio does not set it for them, as it can't tell their protocol; without it
+    # a small write waits some 40 ms for the acknowledgement of the one before.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket, host: str) -> str:
@@ -160,7 +164,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         ws_max_size=2**20,
     )
