@@ -44,8 +44,8 @@ STUDY = [
         (
             "BodyText",
             "The ferry costs 4.6 million euros and the two charging stations 1.3 million euros. A new diesel ferry "
-            "of the same size costs 2.9 million euros. With the regional grant of 40 percent the electric ferry is paid "
-            "back in nine years.",
+            "of the same size costs 2.9 million euros. With the regional grant of 40 percent the electric ferry is "
+            "paid back in nine years.",
         ),
         ("Heading2", "4. The risks"),
         (

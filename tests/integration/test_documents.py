@@ -186,6 +186,7 @@ def test_long_documents_are_cut_and_say_so(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("Ein Satz mit Ü. " * 700_000, encoding="utf-8")
     pdf(tmp_path / "mixed.pdf", ["Words here.", "", "More words."])
     long, mixed = ingest(tmp_path, "long.txt", "mixed.pdf")
+    assert mixed["title"] == "mixed"
     assert long["characters"] == 2_000_000
     assert any("Only the first 8 MB" in note for note in long["notes"])
     assert any("2,000,000 characters" in note for note in long["notes"])

@@ -75,3 +75,12 @@ def test_passages_end_at_sentences_where_they_can() -> None:
     spans = split_passages(text)
     assert all(text[b - 1] == "." for _, b in spans)
     assert all(b - a > 400 for a, b in spans[:-1])
+
+
+def test_one_source_does_not_crowd_out_the_others() -> None:
+    many = "".join(f"Turbine test number {n}: the turbine ran well. " + "Filler goes here. " * 30 for n in range(30))
+    documents = (("S1", many), ("S2", "Another paper mentions a turbine once, among very many other things it says."))
+    found = search_passages(documents, "turbine", 4)
+    assert [p.source for p in found].count("S1") == 3
+    assert {p.source for p in found} == {"S1", "S2"}
+    assert len(search_passages((("S1", "A turbine is here.\n\n" * 200),), "turbine", 8)) <= 2

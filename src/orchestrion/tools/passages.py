@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -17,6 +18,7 @@ from threading import Lock
 TARGET = 600
 _SHORTEST, _LONGEST = 250, 800
 _TERMS = 40
+_LOOKED_AT = 1000
 _TOKENIZER = "unicode61 remove_diacritics 2 categories 'L* N* M* Co'"
 _PREFIX_FROM, _STEM_FROM = 4, 6
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -108,7 +110,7 @@ def _database(documents: tuple[tuple[str, str], ...]) -> tuple[sqlite3.Connectio
 
 
 def search_passages(documents: tuple[tuple[str, str], ...], query: str, limit: int) -> list[Passage]:
-    """Return the passages that fit a query best, best first.
+    """Return the passages that fit a query best, best first; no source takes more than half if others fit too.
 
     Args:
         documents: Id and text of each source.
@@ -122,6 +124,19 @@ def search_passages(documents: tuple[tuple[str, str], ...], query: str, limit: i
         database, passages = _database(documents)
         rows = database.execute(
             "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY bm25(passages), rowid LIMIT ?",
-            (_expression(terms), limit),
+            (_expression(terms), _LOOKED_AT),
         ).fetchall()
-    return [passages[number] for (number,) in rows]
+    return _shared_out([passages[number] for (number,) in rows], limit)
+
+
+def _shared_out(ranked: list[Passage], limit: int) -> list[Passage]:
+    """Take the first passages, none twice, leaving half of the room to sources that rank lower."""
+    distinct = list({passage.text: passage for passage in reversed(ranked)}.values())[::-1]
+    taken: Counter[str] = Counter()
+    first: list[Passage] = []
+    later: list[Passage] = []
+    for passage in distinct:
+        taken[passage.source] += 1
+        (first if taken[passage.source] <= (limit + 1) // 2 else later).append(passage)
+    kept = set((first + later)[:limit])
+    return [passage for passage in distinct if passage in kept]

@@ -147,7 +147,7 @@ def _source_sections(findings: Findings) -> Iterator[dict[str, Any]]:
 
 
 def _sentences(text: str) -> list[str]:
-    return [sentence for _, sentence in headed_sentences(text)]
+    return list(dict.fromkeys(sentence for _, sentence in headed_sentences(text)))
 
 
 def _section(heading: str, leads: Iterable[tuple[str, _Sentence]], intro: str = "") -> dict[str, Any]:

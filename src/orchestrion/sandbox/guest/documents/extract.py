@@ -16,6 +16,8 @@ MAX_CHARACTERS = 2_000_000
 MAX_BYTES = 8_000_000
 """Bytes of a text file that are read at most."""
 
+_PROGRAM_PREFIX = re.compile(r"^Microsoft (?:Word|PowerPoint) - ")
+_NO_TITLES = {"untitled", "untitled document", "unbenannt", "sans titre", "word document", "powerpoint presentation"}
 _HEADING = re.compile(r"^#{1,2}\s+(.+?)\s*#*$", re.MULTILINE)
 
 
@@ -75,7 +77,7 @@ def _extract(path: Path, name: str, charset: str | None) -> Extracted:
             title, text = read_docx(file, name)
         else:
             title, text, notes = _read_text(file.read(MAX_BYTES + 1), name, kind, charset)
-    return _bounded(title or Path(name).stem, text if pages else clean(text), pages, kind, notes)
+    return _bounded(_given_title(title) or Path(name).stem, text if pages else clean(text), pages, kind, notes)
 
 
 def _read_text(data: bytes, name: str, kind: str, charset: str | None) -> tuple[str, str, list[str]]:
@@ -89,6 +91,12 @@ def _read_text(data: bytes, name: str, kind: str, charset: str | None) -> tuple[
         return title, text, notes + more
     heading = _HEADING.search(text[:HEAD]) if kind == "md" else None
     return (heading.group(1) if heading else ""), text, notes
+
+
+def _given_title(title: str) -> str:
+    """Return a title that a person gave; programs leave others behind."""
+    title = _PROGRAM_PREFIX.sub("", title.strip())
+    return "" if title.lower() in _NO_TITLES else title
 
 
 def _bounded(title: str, text: str, pages: list[tuple[int, int]], kind: str, notes: list[str]) -> Extracted:
