@@ -157,6 +157,7 @@ async def test_a_quiet_stream_beats_and_ends_with_the_server(
     monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
     async with second_store(settings) as store:
         run = await plant_run(store)
+        await store.journal.append(delta(run, "a"))
     async with server.client.stream("GET", f"/api/stream/{run.run_id}") as response:
         lines = response.aiter_lines()
         while not (await anext(lines)).startswith(":"):

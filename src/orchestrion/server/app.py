@@ -48,6 +48,7 @@ def create_app(source: Runtime | Settings) -> FastAPI:
         title="Orchestrion",
         version=orchestrion.__version__,
         lifespan=_lifespan,
+        redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
         responses={"default": {"model": problems.Problem, "description": "A problem document"}},

@@ -36,15 +36,26 @@ async def follow(caller: Caller, run_id: str, after: int) -> AsyncIterator[Event
     Raises:
         NotFound: There is no such run, or it is someone else's.
     """
+    if after == 0:
+        # The first event is there as soon as the run is, so asking for it asks for the run too, and that only once.
+        events = _to_the_end(caller, run_id, 0)
+        return _chain(await anext(events), events)
     run = await caller.runtime.get_run(run_id, owner=caller.owner)
-    if after and run.ended:
+    if run.ended:
         seen = await caller.runtime.events(run_id, owner=caller.owner, after=after - 1, limit=2)
         if not seen or (seen[-1].seq == after and seen[-1].terminal):
             return _nothing()
     return _to_the_end(caller, run_id, after)
 
 
-async def _to_the_end(caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
+async def _chain(first: Event, rest: AsyncGenerator[Event, None]) -> AsyncIterator[Event]:
+    async with aclosing(rest):
+        yield first
+        async for event in rest:
+            yield event
+
+
+async def _to_the_end(caller: Caller, run_id: str, after: int) -> AsyncGenerator[Event, None]:
     """Go on past the terminal event of a run that was resumed after it."""
     while True:
         following = caller.runtime.follow(run_id, owner=caller.owner, after=after)
