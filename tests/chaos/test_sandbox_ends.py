@@ -192,6 +192,13 @@ async def test_a_host_that_dies_takes_its_commands_along(sandbox: Sandbox, sandb
     assert (await sandbox.run_code("x")).results[0].data == "1"
 
 
+async def test_a_sandbox_ends_with_its_workspace(sandbox: Sandbox, workspace: Path) -> None:
+    workspace.rmdir()
+    async with asyncio.timeout(30):
+        while Path(f"/proc/{sandbox.pid}").exists():  # type: ignore[attr-defined]
+            await asyncio.sleep(0.1)
+
+
 async def test_an_idle_sandbox_ends_by_itself(tmp_path: Path) -> None:
     sandboxes = Sandboxes(Settings(home=tmp_path, sandbox_idle_seconds=5))
     if not (await sandboxes.probe()).ok:

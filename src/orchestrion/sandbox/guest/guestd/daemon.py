@@ -47,14 +47,14 @@ class Daemon:
         self._last = time.monotonic()
 
     async def serve(self, listener: socket.socket) -> None:
-        """Accept connections for ever, or until idle."""
+        """Accept connections until idle, or until the session is deleted."""
         server = await asyncio.start_unix_server(self._connection, sock=listener, limit=_LINE)
         await self._kernel.prepare()
         await self._watch()
         server.close()
 
     async def _watch(self) -> None:
-        while self._active or time.monotonic() - self._last < self._idle_seconds:
+        while self._active or (time.monotonic() - self._last < self._idle_seconds and _has_workspace()):
             enforce_memory(self._limits.memory_mb * 1024, self._running)
             reap()
             await asyncio.sleep(_TICK)
@@ -100,6 +100,11 @@ class Daemon:
                     return {"type": "failed", "message": f"no such request: {other}"}
         except (OSError, ValueError) as error:
             return {"type": "failed", "message": str(error)}
+
+
+def _has_workspace() -> bool:
+    """Say whether the session's directory still exists on the host; a sandbox doesn't outlive its session."""
+    return os.stat("/workspace").st_nlink > 0
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ class Kernel:
 
     Args:
         channel: Carries cells in and results out.
-        warm: Import what most cells want while waiting for one.
+        warm: Import what most cells want while waiting for the second one; a session that runs no cell pays nothing.
     """
 
     def __init__(self, channel: socket.socket, warm: bool) -> None:
@@ -54,7 +54,8 @@ class Kernel:
         sys.argv = [""]
         signal.signal(signal.SIGINT, self._interrupted)
         while True:
-            self._warm_up()
+            if self._count:
+                self._warm_up()
             line = self._lines.readline()
             if not line:
                 return
