@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -72,12 +73,22 @@ def _line(figure: Figure) -> str:
 def run(chosen: list[str]) -> bool:
     """Run the chosen benches and print their figures; say whether every promise was kept."""
     kept = True
+    if busy := _busy():
+        print(busy, flush=True)
     for name in chosen:
         print(f"{name}", flush=True)
         for figure in asyncio.run(_measure(name)):
             print(_line(figure), flush=True)
             kept = kept and figure.kept
     return kept
+
+
+def _busy() -> str:
+    """Return a warning if other work on this machine would spoil the figures."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load < cores / 2:
+        return ""
+    return f"This machine is busy (load {load:.1f} on {cores} cores): times will read too high."
 
 
 async def _measure(name: str) -> list[Figure]:

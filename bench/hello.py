@@ -28,6 +28,7 @@ from bench.provider import COMMAND, MODEL, READY, answer
 WARM_UP = 15
 ROUNDS = 100
 STREAMS = 100
+PAUSE = 0.05
 LIMIT_MS = 10.0
 
 
@@ -54,7 +55,11 @@ async def _first_token(url: str, provider: str) -> list[Figure]:
     async with sdk, httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
         gc.disable()
         for turn in range(WARM_UP + ROUNDS):
-            through, direct = await _through(http), await _direct(sdk)
+            through = await _through(http)
+            # A run's end is still being kept when its stream closes; neither side is to start in the other's wake.
+            await asyncio.sleep(PAUSE)
+            direct = await _direct(sdk)
+            await asyncio.sleep(PAUSE)
             if turn >= WARM_UP:
                 ours.append(through * 1000)
                 raw.append(direct * 1000)
