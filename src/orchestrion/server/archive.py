@@ -65,7 +65,7 @@ def zip_pieces(workspace: Workspace, files: Sequence[FileRef]) -> Iterator[bytes
     This reads from disk: iterate over it in a thread.
     """
     pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", compresslevel=4) as archive:
+    with zipfile.ZipFile(pipe, "w", compresslevel=1) as archive:
         for ref in files:
             with suppress(NotFound, UnsafePath), workspace.open_read(ref.path) as file:
                 yield from _add(archive, pipe, ref.path, file)
