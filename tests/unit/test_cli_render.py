@@ -183,8 +183,12 @@ def test_void_text_is_called_void() -> None:
 
 def test_tokens_and_money_are_told_for_a_real_model() -> None:
     usage = ev.Usage(input_tokens=1000, output_tokens=234, usd=0.0123)
-    shown = show(ev.UsageRecorded(model="m", call=usage, total=usage), ev.RunFinished(answer=""))
-    assert "1,234 tokens · $0.0123" in shown
+    recorded = ev.UsageRecorded(model="m", call=usage, total=usage)
+    assert "1,234 tokens · $0.0123" in show(recorded, ev.RunFinished(answer="a", files=[REPORT]))
+    assert show(recorded, ev.RunFinished(answer="a")) == "a\n"
+    assert "tokens" not in show(
+        ev.RunStarted(worker="w", playbook=True), recorded, ev.RunFinished(answer="a", files=[REPORT])
+    )
 
 
 def everything() -> list[ev.Event]:

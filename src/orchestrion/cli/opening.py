@@ -39,6 +39,6 @@ def calm_logs(settings: Settings) -> None:
         logging.getLogger().setLevel(logging.ERROR)
 
 
-def _without_traceback(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+def _without_traceback(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     event.pop("exc_info", None)
     return event

@@ -45,7 +45,8 @@ def _close(view: View, answer: str, files: list[FileRef], at: datetime) -> None:
     if answer and answer.strip() != view.said.strip():
         view.screen.stream(answer)
         view.screen.end_stream()
-    _totals(view)
+    if files or view.screen.live:  # a plain answer in a pipe stays plain
+        _totals(view)
     _files(view, files)
     view.screen.close()
 
