@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from runtime_support import settings_for, to_the_end, upload
+from runtime_support import running, settings_for, to_the_end, upload
 
 from orchestrion.core import events as ev
 from orchestrion.runtime import Runtime
 from orchestrion.sandbox import Sandboxes
 from orchestrion.store.models import RunRequest
+from orchestrion.testing import Reply, Request, ToolCall
 from orchestrion.tools.report import verify_report
 
 DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
@@ -92,3 +93,41 @@ async def test_a_url_of_the_goal_is_fetched_and_cited_and_a_refused_one_is_told(
     assert "The second electric ferry will cost 4.1 million euros" in report
     assert {c["origin"] for c in citations} == {url}
     assert "169.254.169.254 leads to an address that no fetch may touch" in report
+
+
+async def test_a_model_that_misquotes_is_told_and_mends_it(tmp_path: Path) -> None:
+    def report(quote: str) -> Reply:
+        cited = {"source": "S1", "quote": quote}
+        section = {"heading": "Cost", "text": "It costs much [[1]].", "charts": None, "citations": [cited]}
+        return Reply(
+            tool_calls=[ToolCall("write_report", {"title": "Cost", "sections": [section]}, f"call_{quote[:9]}")]
+        )
+
+    listing = Reply(tool_calls=[ToolCall("list_sources", {}, "call_list")])
+    turns = [listing, report("it costs 999 euros"), report("The ferry costs 236 euros")]
+    told: list[str] = []
+
+    def respond(request: Request) -> Reply:
+        if "planner" in request.system:
+            return Reply("1. Read\n2. Report")
+        if "summariser" in request.system:
+            return Reply("Done.")
+        told.append(json.dumps(request.messages))
+        return turns.pop(0) if turns else Reply("The report is written.")
+
+    async with running(tmp_path / "home", respond) as (runtime, _):
+        session = await runtime.create_session(owner="local")
+        path = await upload(runtime, session.session_id, "a.txt", b"The ferry costs 236 euros a day, says the board.")
+        goal = "What does the ferry cost according to the document?"
+        request = RunRequest(goal=goal, session_id=session.session_id, files=[path], agent="research", mode="agent")
+        run, events = await to_the_end(runtime, request)
+        workspace = runtime.workspace(session.session_id)
+        markdown = await workspace.read_text("report.md")
+        assert await verify_report(workspace) == []
+    assert run.state == "finished", run.error
+    removed = [event for event in events if isinstance(event, ev.RunNotice) and event.code == "citation_removed"]
+    assert len(removed) == 1
+    assert "it costs 999 euros" in removed[0].text
+    assert any("These words are not in S1" in text for text in told)
+    assert "“The ferry costs 236 euros”" in markdown
+    assert "Removed citations" not in markdown

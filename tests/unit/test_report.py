@@ -203,6 +203,11 @@ async def test_tampering_is_noticed(workspace: Workspace) -> None:
     ]
 
 
+async def test_pictures_inside_code_are_no_pictures(workspace: Workspace) -> None:
+    await built(workspace, Section(text="Write `![a](b.png)` or\n\n```md\n![a](b.png)\n```\n\nlike that."))
+    assert await verify_report(workspace) == []
+
+
 async def test_no_report_is_one_problem(tmp_path: Path) -> None:
     assert len(await verify_report(Workspace(tmp_path))) == 1
 

@@ -27,6 +27,7 @@ _DESTINATION = re.compile(
     r"(\]\(\s*<?|^\s{0,3}\[[^\]]+\]:\s*<?)(?!https?:|mailto:)[A-Za-z][A-Za-z0-9+.-]*:[^\s)>]*", re.M
 )
 _CODE_SPAN = re.compile(r"(`+[^`]*`+)")
+_CODE = re.compile(r"^\s{0,3}(`{3,}|~{3,}).*?^\s{0,3}\1[`~]*[ \t]*$|`+[^`]*`+", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 
 
@@ -65,6 +66,11 @@ def caption(path: str) -> str:
     """Return a caption made from a picture's name: `charts/sales-by_month.png` is "Sales by month"."""
     words = re.sub(r"[-_\s]+", " ", PurePosixPath(path).stem).strip() or "Chart"
     return escape_title(words[:1].upper() + words[1:])
+
+
+def without_code(markdown: str) -> str:
+    """Return Markdown without its code blocks and spans."""
+    return _CODE.sub("", markdown)
 
 
 def safe_text(text: str, pictures: Collection[str], mark: Callable[[str], str]) -> tuple[str, list[str]]:

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass, field
 
 from langchain.tools import ToolRuntime, tool
-from langchain_core.tools import BaseTool
 from pydantic import BaseModel, Field, field_validator
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
@@ -30,6 +29,7 @@ from orchestrion.tools.rendering import (
     link_to,
     one_line,
     safe_text,
+    without_code,
 )
 from orchestrion.tools.sources import Source, SourceIndex, find_source, load_index, source_text
 
@@ -129,11 +129,12 @@ async def write_report(title: str, sections: list[Section], runtime: ToolRuntime
         await context.emit(
             RunNotice(code="chart_missing", text=f"The report names a picture that isn't there: {path}")
         )
+    # Read back what is on disk now: code in the sandbox may be at work on the same files.
+    problems = await verify_report(context.workspace)
+    for problem in problems:
+        await context.emit(RunNotice(code="report_problem", text=problem))
     await context.emit(ArtifactWritten(file=file, title=one_line(title)))
-    return _told(report, file)
-
-
-report_tool: BaseTool = write_report
+    return "\n".join([_told(report, file), *problems])
 
 
 def _told(report: Report, file: FileRef) -> str:
@@ -319,7 +320,7 @@ async def verify_report(workspace: Workspace) -> list[str]:
     listed = {int(number) for number in re.findall(r"^(\d+)\. \*\*", markdown, re.MULTILINE)}
     problems += [f"Citation {entry.n} is not listed in {REPORT}." for entry in entries if entry.n not in listed]
     files = {destination(file.path) for file in await workspace.list()}
-    shown = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", markdown)
+    shown = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", without_code(markdown))
     return problems + [f"The picture {path} is not there." for path in shown if path not in files]
 
 

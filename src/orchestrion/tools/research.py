@@ -8,7 +8,6 @@ import os
 from urllib.parse import unquote, urlsplit
 
 from langchain.tools import ToolRuntime, tool
-from langchain_core.tools import BaseTool
 
 from orchestrion.core.errors import FetchFailed, OrchestrionError
 from orchestrion.core.events import ArtifactWritten, RunNotice, ToolOutput
@@ -116,11 +115,6 @@ async def web_fetch(url: str, runtime: ToolRuntime[RunContext]) -> str:
         f"Stored as {source.id}: {attribute(source.title)} ({source.origin}), {source.characters} characters. {NOTE}"
     )
     return f"{head}\n{_window(source, text, 0, _FIRST_LOOK)}"
-
-
-def research_tools() -> list[BaseTool]:
-    """Return the tools that work on sources."""
-    return [list_sources, search_documents, read_source, web_fetch]
 
 
 async def _ingest_uploads(context: RunContext, call_id: str) -> None:
