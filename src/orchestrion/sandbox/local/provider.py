@@ -19,6 +19,7 @@ from orchestrion.sandbox.local.sandbox import LocalSandbox
 from orchestrion.sandbox.protocols import Availability, SandboxSpec
 
 _READY = 20
+_ALIVE = 5
 _LOCK_WAIT = 60
 
 
@@ -76,7 +77,7 @@ class LocalProvider:
         if record is None:
             return None
         sandbox = LocalSandbox(record, self._records)
-        if await sandbox.ping(2):
+        if await sandbox.ping(_ALIVE):
             return sandbox
         await sandbox.close()
         return None

@@ -111,7 +111,7 @@ class LocalSandbox:
         request: dict[str, object] = {"op": "run_command", "command": command, "cwd": cwd, "timeout": timeout}
         end, seen = await self._call(request, timeout, on_output)
         code = end.get("exit_code")
-        if not isinstance(code, int):
+        if not isinstance(code, int) or not 0 <= code <= 255:
             raise SandboxError("The sandbox sent a result without an exit code.")
         return CommandResult(
             exit_code=code,
