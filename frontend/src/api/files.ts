@@ -26,6 +26,19 @@ export async function fetchText(session: string, path: string): Promise<string> 
   return (await request(filePath(session, path))).text();
 }
 
+/** The beginning of a file of whatever size, and whether that is not all of it. */
+export async function fetchBeginning(session: string, path: string, limit: number): Promise<{ text: string; cut: boolean }> {
+  try {
+    const response = await request(filePath(session, path), { headers: { Range: `bytes=0-${limit - 1}` } });
+    const total = Number(/\/(\d+)$/.exec(response.headers.get('Content-Range') ?? '')?.[1] ?? 0);
+    return { text: await response.text(), cut: total > limit };
+  } catch (error) {
+    // An empty file has no range.
+    if (error instanceof ApiError && error.status === 416) return { text: '', cut: false };
+    throw error;
+  }
+}
+
 export async function fetchBlob(session: string, path: string): Promise<Blob> {
   return (await request(filePath(session, path))).blob();
 }

@@ -1,14 +1,18 @@
-import { useEffect, useRef, type ReactNode } from 'react';
+import { useContext, useEffect, useRef, type ReactNode } from 'react';
 
-const NEAR = 80;
+import { scrollBehavior } from '@/lib/motion';
 
-/** Brings the top of what appears below into view, if it appears right at the edge that the user is looking at. */
+import { StuckContext } from './useStickToBottom';
+
+/** Brings the top of what appears into view, if the user was at the bottom, where it appears. */
 export function Reveal({ wanted, children }: { wanted: boolean; children: ReactNode }) {
   const mark = useRef<HTMLDivElement>(null);
+  const stuck = useContext(StuckContext);
   useEffect(() => {
-    const element = mark.current;
-    if (!wanted || !element || element.getBoundingClientRect().top > window.innerHeight + NEAR) return;
-    element.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+    if (!wanted || !stuck.current) return;
+    // What is revealed may be long: its top is wanted, not the bottom that was held so far.
+    stuck.current = false;
+    mark.current?.scrollIntoView({ block: 'nearest', behavior: scrollBehavior() });
     // Once, when it appears.
   }, []);
   return (

@@ -7,7 +7,7 @@ import { Markdown } from '@/components/Markdown';
 import { useSessionFiles } from '@/components/session';
 import { Activity } from '@/features/activity/Activity';
 import { FileList } from '@/features/files/FileList';
-import { FinishedWork } from '@/features/finished/FinishedWork';
+import { FinishedWork, type ReportOwner } from '@/features/finished/FinishedWork';
 import { Plan } from '@/features/plan/Plan';
 import { fileName } from '@/lib/format';
 import { useRun } from '@/lib/run/useRun';
@@ -57,14 +57,14 @@ function Route({ route }: { route: NonNullable<RunView['route']> }) {
 interface RunArticleProps {
   run: Run;
   stopping: boolean;
-  reportReplaced: boolean;
+  reportOwner: ReportOwner;
   onPlaybook: () => void;
   /** The run has ended and all of it is here; tells once. */
   onEnd: (runId: string, view: RunView) => void;
 }
 
 /** One goal and what became of it. */
-export const RunArticle = memo(function RunArticle({ run, stopping, reportReplaced, onPlaybook, onEnd }: RunArticleProps) {
+export const RunArticle = memo(function RunArticle({ run, stopping, reportOwner, onPlaybook, onEnd }: RunArticleProps) {
   const { view, stream, error } = useRun(run.run_id, hasEnded(run));
   const [live] = useState(!hasEnded(run));
   const task = isTask(view);
@@ -101,12 +101,16 @@ export const RunArticle = memo(function RunArticle({ run, stopping, reportReplac
           <FinishedWork
             files={view.files}
             version={view.end.ts}
-            replaced={reportReplaced}
+            reportOwner={reportOwner}
             list={<FileList files={view.files} />}
           />
         </Reveal>
       )}
-      {over && <RunFooter view={view} />}
+      {over && (
+        <Reveal wanted={live && !view.files.length}>
+          <RunFooter view={view} />
+        </Reveal>
+      )}
     </article>
   );
 });

@@ -15,7 +15,7 @@ import { EmptyState } from './EmptyState';
 import { RunArticle } from './RunArticle';
 import { TopBar } from './TopBar';
 import { useConversation } from './useConversation';
-import { useStickToBottom } from './useStickToBottom';
+import { StuckContext, useStickToBottom } from './useStickToBottom';
 
 interface SessionPageProps {
   session: string;
@@ -35,6 +35,8 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
   const stick = useStickToBottom(running !== undefined);
   const files = useMemo(() => ({ session, open: setPreview }), [session]);
   const stopping = running !== undefined && stop.variables === running.run_id && !stop.isError;
+  const title = session ? (detail.data?.title ?? '') : '';
+  useDocumentTitle(title, running !== undefined);
   useScrollToLastRun(session, runs.at(-1)?.run_id ?? '');
 
   const example = (goal: string) => {
@@ -64,7 +66,7 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
     <SessionFilesProvider value={files}>
       <DropZone className="flex min-w-0 flex-1 flex-col" onFiles={(dropped) => void uploads.add(dropped)}>
         <TopBar
-          title={session ? (detail.data?.title ?? '') : ''}
+          title={title}
           hasSession={session !== ''}
           onMenu={onMenu}
           onFiles={() => setFilesOpen(true)}
@@ -73,16 +75,18 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
           <main ref={stick.box} className="h-full overflow-y-auto" aria-label="Conversation" data-testid="conversation">
             {runs.length === 0 && !detail.isLoading && !detail.error && <EmptyState onExample={example} />}
             <div ref={stick.content} className="mx-auto max-w-3xl space-y-14 px-5 pt-2 pb-10 empty:hidden">
-              {runs.map((run, index) => (
-                <RunArticle
-                  key={run.run_id}
-                  run={run}
-                  stopping={stopping && run === running}
-                  reportReplaced={index < talk.lastReport}
-                  onPlaybook={onPlaybook}
-                  onEnd={talk.onEnd}
-                />
-              ))}
+              <StuckContext value={stick.stuck}>
+                {runs.map((run) => (
+                  <RunArticle
+                    key={run.run_id}
+                    run={run}
+                    stopping={stopping && run === running}
+                    reportOwner={talk.reportOwner(run)}
+                    onPlaybook={onPlaybook}
+                    onEnd={talk.onEnd}
+                  />
+                ))}
+              </StuckContext>
             </div>
           </main>
           {running && !stick.atBottom && (
@@ -123,4 +127,11 @@ function useScrollToLastRun(session: string, lastRun: string): void {
     setShown(session);
     document.querySelector(`[data-run="${CSS.escape(lastRun)}"]`)?.scrollIntoView({ block: 'start' });
   }, [session, lastRun, shown]);
+}
+
+/** The tab says whether its run is still under way. */
+function useDocumentTitle(title: string, running: boolean): void {
+  useEffect(() => {
+    document.title = `${running ? '● ' : ''}${title || 'Orchestrion'}`;
+  }, [title, running]);
 }

@@ -5,7 +5,7 @@ import { sendGoal, type ChatAccepted, type ChatRequest } from '@/api/chat';
 import { hasEnded, type Run, type SessionDetail } from '@/api/records';
 import { cancelRun } from '@/api/runs';
 import { createSession, getSession } from '@/api/sessions';
-import { REPORT } from '@/features/finished/FinishedWork';
+import { REPORT, type ReportOwner } from '@/features/finished/FinishedWork';
 import type { RunView } from '@/lib/run/view';
 
 import { goToSession } from './useRoute';
@@ -55,10 +55,17 @@ function useEnsureSession(session: string): () => Promise<string> {
   };
 }
 
+type Endings = Record<string, { report: boolean }>;
+
+function ownerOfReport(later: Run[], endings: Endings): ReportOwner {
+  if (later.some((run) => endings[run.run_id]?.report)) return 'replaced';
+  return later.some((run) => hasEnded(run) && !endings[run.run_id]) ? 'unknown' : 'own';
+}
+
 /** What the page knows about runs that ended before its eyes, or were replayed. */
 function useEndings(session: string) {
   const client = useQueryClient();
-  const [endings, setEndings] = useState<Record<string, { report: boolean }>>({});
+  const [endings, setEndings] = useState<Endings>({});
   const onEnd = useCallback(
     (runId: string, view: RunView) => {
       setEndings((all) => ({ ...all, [runId]: { report: view.files.some(({ path }) => path === REPORT) } }));
@@ -90,6 +97,6 @@ export function useConversation(session: string) {
   const stop = useMutation({ mutationFn: cancelRun });
   const runs = (detail.data?.runs ?? []).toSorted((a, b) => a.created_at.localeCompare(b.created_at));
   const running = runs.findLast((run) => !hasEnded(run) && !endings[run.run_id]);
-  const lastReport = runs.findLastIndex((run) => endings[run.run_id]?.report);
-  return { detail, runs, running, lastReport, onEnd, ensureSession, send, stop };
+  const reportOwner = (run: Run) => ownerOfReport(runs.slice(runs.indexOf(run) + 1), endings);
+  return { detail, runs, running, reportOwner, onEnd, ensureSession, send, stop };
 }

@@ -1,10 +1,15 @@
-import { useCallback, useEffect, useRef, useState, type RefObject } from 'react';
+import { createContext, useCallback, useEffect, useRef, useState, type RefObject } from 'react';
 
 const NEAR = 60;
+
+/** Whether the user was at the bottom when what is now to be shown came. */
+export const StuckContext = createContext<RefObject<boolean>>({ current: false });
 
 interface Stick {
   box: RefObject<HTMLDivElement | null>;
   content: RefObject<HTMLDivElement | null>;
+  /** At the bottom, as of the last scroll. */
+  stuck: RefObject<boolean>;
   atBottom: boolean;
   toBottom: () => void;
 }
@@ -43,5 +48,5 @@ export function useStickToBottom(following: boolean): Stick {
     return () => watcher.disconnect();
   }, [following, toBottom]);
 
-  return { box, content, atBottom, toBottom };
+  return { box, content, stuck, atBottom, toBottom };
 }

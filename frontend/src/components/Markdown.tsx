@@ -5,6 +5,7 @@ import ReactMarkdown, { type Components } from 'react-markdown';
 import remarkGfm from 'remark-gfm';
 
 import { rehypeCitations } from '@/lib/citations';
+import { scrollBehavior } from '@/lib/motion';
 
 import { CodeBlock } from './CodeBlock';
 import { FileImage } from './FileImage';
@@ -31,7 +32,7 @@ function goToSource(event: React.MouseEvent<HTMLAnchorElement>): void {
   target.dataset.cited = 'true';
   target.tabIndex = -1;
   target.focus({ preventScroll: true });
-  target.scrollIntoView({ block: 'center', behavior: 'smooth' });
+  target.scrollIntoView({ block: 'center', behavior: scrollBehavior() });
 }
 
 function Link({ href = '', children, node: _, ...rest }: ComponentProps<'a'> & { node?: unknown }) {

@@ -38,17 +38,17 @@ function Arguments({ item }: { item: ToolItem }) {
   const code = toolCode(item);
   if (code) return <CodeBlock code={code.code} language={code.language} />;
   if (!Object.keys(item.args).length) return null;
-  return <CodeBlock code={JSON.stringify(item.args, null, 2)} language="json" />;
+  return <CodeBlock code={JSON.stringify(item.args, null, 2)} language="json" wrap />;
 }
 
 function Told({ item }: { item: ToolItem }) {
   if (!item.result.trim()) return null;
-  if (!item.output.length) return <CodeBlock code={item.result} />;
+  if (!item.output.length) return <CodeBlock code={item.result} wrap />;
   return (
     <details>
       <summary className="w-fit rounded text-xs text-soft underline underline-offset-3">What the agent was told</summary>
       <div className="mt-2">
-        <CodeBlock code={item.result} />
+        <CodeBlock code={item.result} wrap />
       </div>
     </details>
   );

@@ -2,26 +2,53 @@ import * as Dialog from '@radix-ui/react-dialog';
 import { useQuery } from '@tanstack/react-query';
 import { Download, X } from 'lucide-react';
 
-import { downloadFile, fetchText } from '@/api/files';
+import { downloadFile, fetchBeginning } from '@/api/files';
 import { IconButton } from '@/components/Button';
 import { CodeBlock } from '@/components/CodeBlock';
 import { ErrorNote } from '@/components/ErrorNote';
 import { FileImage } from '@/components/FileImage';
 import { Markdown } from '@/components/Markdown';
 import { useSessionFiles } from '@/components/session';
+import { partFrontMatter } from '@/lib/frontMatter';
 
 const PICTURE = /\.(png|jpe?g|gif|webp|svg)$/i;
 const MARKDOWN = /\.(md|markdown)$/i;
 const TEXT = /\.(txt|csv|tsv|json|jsonl|py|sh|sql|ya?ml|toml|xml|html?|log|ini|js|ts|css)$/i;
 const LONGEST = 200_000;
 
+function MarkdownFile({ text }: { text: string }) {
+  const { fields, body } = partFrontMatter(text);
+  return (
+    <>
+      {fields.length > 0 && (
+        <dl className="mb-5 grid grid-cols-[auto_1fr] gap-x-4 gap-y-0.5 border-b border-line pb-4 text-xs text-soft">
+          {fields.map(([name, value]) => (
+            <div key={name} className="contents">
+              <dt className="font-medium">{name.replaceAll('_', ' ')}</dt>
+              <dd className="wrap-anywhere">{value}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+      <Markdown text={body} />
+    </>
+  );
+}
+
 function TextFile({ path }: { path: string }) {
   const { session } = useSessionFiles();
-  const text = useQuery({ queryKey: ['text', session, path], queryFn: () => fetchText(session, path) });
-  if (text.error) return <ErrorNote error={text.error} />;
-  if (text.data === undefined) return <p className="text-soft">Loading…</p>;
-  if (MARKDOWN.test(path)) return <Markdown text={text.data} />;
-  return <CodeBlock code={text.data.slice(0, LONGEST)} language={/\.(\w+)$/.exec(path)?.[1] ?? ''} />;
+  const file = useQuery({ queryKey: ['text', session, path], queryFn: () => fetchBeginning(session, path, LONGEST) });
+  if (file.error) return <ErrorNote error={file.error} />;
+  if (!file.data) return <p className="text-soft">Loading…</p>;
+  const { text, cut } = file.data;
+  if (!text) return <p className="text-soft">The file is empty.</p>;
+  const language = /\.(\w+)$/.exec(path)?.[1] ?? '';
+  return (
+    <>
+      {MARKDOWN.test(path) ? <MarkdownFile text={text} /> : <CodeBlock code={text} language={language} />}
+      {cut && <p className="mt-3 text-sm text-soft">This is the beginning; download the file for the rest.</p>}
+    </>
+  );
 }
 
 function Content({ path }: { path: string }) {

@@ -12,20 +12,31 @@ import { fileName } from '@/lib/format';
 
 export const REPORT = 'report.md';
 
-function Report({ version }: { version: string }) {
+/**
+ * Whose `report.md` is: this run's own, that of a later run which wrote over it, or unknown while later runs are still
+ * being replayed.
+ */
+export type ReportOwner = 'own' | 'replaced' | 'unknown';
+
+/** A report that was read while it was the run's own stays, whatever happens to the file. */
+function Report({ version, owner }: { version: string; owner: ReportOwner }) {
   const { session } = useSessionFiles();
   const report = useQuery({
-    queryKey: ['text', session, REPORT, version],
+    queryKey: ['report', session, version],
     queryFn: () => fetchText(session, REPORT),
     staleTime: Infinity,
+    enabled: owner === 'own',
   });
   if (report.error) return <ErrorNote error={report.error} />;
-  if (report.data === undefined) return <p className="min-h-40 text-soft">Loading the report…</p>;
-  return (
-    <article data-testid="report">
-      <Markdown text={report.data} className="max-w-[70ch] text-[1.02rem]" />
-    </article>
-  );
+  if (report.data !== undefined)
+    return (
+      <article data-testid="report">
+        <Markdown text={report.data} className="max-w-[70ch] text-[1.02rem]" />
+      </article>
+    );
+  if (owner === 'replaced')
+    return <p className="text-sm text-soft">A later goal of this session wrote its own report in place of this one.</p>;
+  return <p className="min-h-40 text-soft">Loading the report…</p>;
 }
 
 function Charts({ charts }: { charts: FileRef[] }) {
@@ -55,22 +66,14 @@ interface FinishedWorkProps {
   version: string;
   /** The list of files, made by whoever knows how. */
   list: ReactNode;
-  /** A later run wrote its own report over this one. */
-  replaced: boolean;
+  reportOwner: ReportOwner;
 }
 
-function panesOf({ files, version, list, replaced }: FinishedWorkProps): Pane[] {
+function panesOf({ files, version, list, reportOwner }: FinishedWorkProps): Pane[] {
   const charts = files.filter(({ path }) => path.startsWith('charts/') && /\.(png|svg|jpe?g|webp)$/i.test(path));
   const panes: Pane[] = [];
   if (files.some(({ path }) => path === REPORT))
-    panes.push({
-      name: 'Report',
-      content: replaced ? (
-        <p className="text-sm text-soft">A later goal of this session wrote its own report in place of this one.</p>
-      ) : (
-        <Report version={version} />
-      ),
-    });
+    panes.push({ name: 'Report', content: <Report version={version} owner={reportOwner} /> });
   if (charts.length) panes.push({ name: `Charts (${charts.length})`, content: <Charts charts={charts} /> });
   panes.push({ name: `Files (${files.length})`, content: list });
   return panes;
