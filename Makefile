@@ -44,7 +44,7 @@ check:  ## style, types, import rules, dead code, the page, the documentation's 
 	$(IN)/python -m pytest tests/unit/test_docs.py tests/integration/test_docs_examples.py
 
 bench:  ## every figure of docs/performance.md, beside its yardstick
-	$(SETUP) test
+	$(SETUP) run
 	$(IN)/python -m bench
 
 setup:  ## everything for working on Orchestrion, and nothing more
@@ -62,7 +62,7 @@ reference:  ## write docs/reference from the code
 	$(IN)/python scripts/reference.py
 
 lock:  ## compile requirements/*.in into hash-pinned lock files
-	$(SETUP) test
+	$(SETUP) run
 	for name in bootstrap node core sandbox dev; do \
 	  echo "requirements/$$name.lock"; \
 	  (cd requirements && ../$(IN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
