@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from orchestrion.core.errors import ConfigError
 
+SandboxMode = Literal["local", "microvm", "e2b", "hybrid"]
 _PREFIX = "ORCHESTRION_"
 
 
@@ -61,7 +62,7 @@ class Settings(BaseSettings):
     model_timeout_seconds: float = Field(default=300, gt=0, description="Longest wait for one model call")
     model_retries: int = Field(default=4, ge=0, le=20, description="Further tries after 429, 5xx and overload")
 
-    sandbox_mode: Literal["local", "microvm", "e2b", "hybrid"] = Field(
+    sandbox_mode: SandboxMode = Field(
         default="hybrid",
         validation_alias="SANDBOX_MODE",
         description="hybrid takes the strongest that works here",

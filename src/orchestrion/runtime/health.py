@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from orchestrion.core.settings import Settings
 from orchestrion.models import Models
 
 _LOW_DISK = 2**30
+_LATER = ("GUARDRAILS_", "CONTEXT_COMPRESSION_", "MAX_SUMMARY_TOKENS", "E2B_", "REDIS_URL")
 _PROBE_SECONDS = 20
 
 
@@ -71,6 +73,15 @@ def _disk(settings: Settings) -> Check:
     return Check("disk", "ok", detail)
 
 
+def _unused_settings() -> list[Check]:
+    """Name the settings that are set but do nothing in this version, so that nobody relies on them."""
+    found = sorted(name for name in os.environ if name.startswith(_LATER))
+    if not found:
+        return []
+    detail = f"{', '.join(found)}: set, but this version has nothing that would use it."
+    return [Check("unused settings", "degraded", detail, "Don't rely on it yet; CHANGELOG.md says when it works.")]
+
+
 async def check_all(settings: Settings, store: Callable[[], Awaitable[object]]) -> list[Check]:
     """Look at everything.
 
@@ -83,10 +94,5 @@ async def check_all(settings: Settings, store: Callable[[], Awaitable[object]]) 
         kept = Check("store", "ok", f"SQLite in {settings.home / 'orchestrion.db'}.")
     except OrchestrionError as error:
         kept = Check("store", "missing", error.detail, error.remedy)
-    guardrails = Check(
-        "guardrails",
-        "degraded",
-        "Input, output and tool guardrails are not part of this version.",
-        "Review goals you don't trust.",
-    )
-    return [kept, _model(settings), await _sandbox(settings), await asyncio.to_thread(_disk, settings), guardrails]
+    checks = [kept, _model(settings), await _sandbox(settings), await asyncio.to_thread(_disk, settings)]
+    return checks + _unused_settings()

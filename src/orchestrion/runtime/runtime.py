@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import structlog
 
 from orchestrion.core import events as ev
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import ConfigError, Conflict, InvalidInput, NotFound, StoreError
 from orchestrion.core.ids import is_id, new_id
 from orchestrion.core.logs import configure_logs
-from orchestrion.core.settings import Settings
+from orchestrion.core.settings import SandboxMode, Settings
 from orchestrion.runtime.health import Check, check_all
 from orchestrion.runtime.lease import WorkerLease
 from orchestrion.store.embedded import Store, open_embedded
@@ -147,15 +147,14 @@ class Runtime:
 
         Raises:
             NotFound: There is no such session or file.
-            InvalidInput: The goal is empty.
-            ConfigError: There is no such model.
+            InvalidInput: The goal is empty, or there is no such model or sandbox provider.
             Conflict: This process carries out no runs.
         """
         if not self._worker:
             raise Conflict("This process carries out no runs.")
         if not request.goal.strip():
             raise InvalidInput("The goal is empty.", "Say what you want done.")
-        self._executor.models(request.model)
+        await self._check(request)
         session, keep = await self._session_for(request, owner)
         request = request.model_copy(update={"session_id": session.session_id})
         run = Run(
@@ -170,6 +169,15 @@ class Runtime:
         await asyncio.gather(keep(session), self._store.records.add_run(run), self._store.journal.append(created))
         self._start(run, resumed=False)
         return run
+
+    async def _check(self, request: RunRequest) -> None:
+        """Refuse what could not be carried out, before anything is kept."""
+        if request.sandbox not in {None, *get_args(SandboxMode)}:
+            raise InvalidInput(f"There is no sandbox provider {request.sandbox}.", "This version has: local.")
+        try:
+            await self._executor.models(request.model).prepare("orchestrator")
+        except ConfigError as error:
+            raise InvalidInput(error.detail, error.remedy) from None
 
     async def _session_for(
         self, request: RunRequest, owner: str
@@ -198,8 +206,12 @@ class Runtime:
             if run.run_id in self._stopped:
                 await self._end_stopped(await self._plain_run(run.run_id))
         except Exception as error:
-            # The store itself is in trouble: the run stays with its last event and is adopted later.
-            log.exception("run could not be kept", run_id=run.run_id, error=str(error))
+            log.exception("run could not be carried out", run_id=run.run_id, error=str(error))
+            failed = ev.RunFailed(
+                code="internal", error=f"The run failed unexpectedly: {type(error).__name__}: {error}"
+            )
+            with suppress(StoreError):  # the store is in trouble: the run waits to be adopted, from its last event
+                await self._executor.settle(run, failed)
 
     async def _end_stopped(self, run: Run) -> None:
         """End a run that was stopped, unless it was ending by itself at that moment."""
