@@ -71,8 +71,16 @@ def slow_model() -> Iterator[dict[str, str]]:
         process.stdout.close()
 
 
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def start_chat(url: str) -> dict[str, str]:
-    response = httpx.post(f"{url}/api/chat", json={"message": "hello", "mode": "chat"}, timeout=30)
+    response = httpx.post(f"{url}/api/chat", json={"message": "hello", "mode": "chat"}, timeout=60)
     assert response.status_code == 202, response.text
     return response.json()
 
@@ -86,17 +94,17 @@ def test_an_orderly_end_with_open_streams(tmp_path: Path, stop: signal.Signals) 
     with slow_model() as model, served(tmp_path, **model) as (process, url):
         assert url.startswith("http://127.0.0.1:")
         accepted = start_chat(url)
-        with httpx.stream("GET", url + accepted["stream_url"], timeout=20) as response:
+        with httpx.stream("GET", url + accepted["stream_url"], timeout=60) as response:
             events = events_in(response.iter_lines())
             next(events)
             process.send_signal(stop)
             rest = list(events)  # it ends as a whole response, not as a broken one
         assert "run.finished" not in {event["type"] for event in rest}
-        assert process.wait(timeout=15) == 0
+        assert process.wait(timeout=40) == 0
         assert process.stdout is not None
         assert process.stdout.read() == "ended\n"
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/healthz")
+            httpx.get(f"{url}/healthz", timeout=60)
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -105,11 +113,12 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", port)) as slow:
             # A request that never ends holds an orderly end up for its grace of some seconds.
             slow.sendall(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
-            httpx.get(f"{url}/healthz")
+            httpx.get(f"{url}/healthz", timeout=60)
             process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
+            while accepts(port):
+                time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=15) == 128 + signal.SIGINT
+            assert process.wait(timeout=40) == 128 + signal.SIGINT
 
 
 def test_an_unfinished_request_does_not_hold_the_end_up_for_ever(tmp_path: Path) -> None:
@@ -117,9 +126,9 @@ def test_an_unfinished_request_does_not_hold_the_end_up_for_ever(tmp_path: Path)
         port = int(url.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port)) as slow:
             slow.sendall(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
-            httpx.get(f"{url}/healthz")
+            httpx.get(f"{url}/healthz", timeout=60)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=15) == 0
+            assert process.wait(timeout=40) == 0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,7 @@ def test_a_refusal_is_one_sentence_and_an_exit_code(
 def test_with_keys_it_listens_to_all(tmp_path: Path) -> None:
     with served(tmp_path, ORCHESTRION_HOST="0.0.0.0", ORCHESTRION_API_KEYS="k") as (_, url):
         assert url.startswith("http://localhost:")
-        assert httpx.get(f"{url}/api/sessions").status_code == 401
+        assert httpx.get(f"{url}/api/sessions", timeout=60).status_code == 401
         assert httpx.get(f"{url}/api/sessions", headers={"Authorization": "Bearer k"}).json() == {"sessions": []}
 
 
@@ -159,18 +168,21 @@ def test_a_run_that_is_cut_off_is_gone_on_with(tmp_path: Path, end: signal.Signa
     with slow_model() as model:
         with served(tmp_path, **model) as (process, url):
             accepted = start_chat(url)
-            with suppress(httpx.TransportError), httpx.stream("GET", url + accepted["stream_url"]) as response:
+            with (
+                suppress(httpx.TransportError),
+                httpx.stream("GET", url + accepted["stream_url"], timeout=60) as response,
+            ):
                 for event in events_in(response.iter_lines()):
                     seen.append(event)
                     if len(seen) == 8:
                         process.send_signal(end)
-            process.wait(timeout=15)
+            process.wait(timeout=40)
         with served(tmp_path, **model) as (_, url):
             headers = {"Last-Event-ID": str(seen[-1]["seq"])}
-            with httpx.stream("GET", url + accepted["stream_url"], headers=headers, timeout=30) as response:
+            with httpx.stream("GET", url + accepted["stream_url"], headers=headers, timeout=60) as response:
                 seen += events_in(response.iter_lines())
-            whole = httpx.get(f"{url}/api/runs/{accepted['run_id']}/events").json()["events"]
-            state = httpx.get(f"{url}/api/runs/{accepted['run_id']}").json()["state"]
+            whole = httpx.get(f"{url}/api/runs/{accepted['run_id']}/events", timeout=60).json()["events"]
+            state = httpx.get(f"{url}/api/runs/{accepted['run_id']}", timeout=60).json()["state"]
     assert seen == whole
     assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
     assert "run.resumed" in {event["type"] for event in seen}

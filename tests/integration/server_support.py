@@ -66,7 +66,7 @@ async def live(settings: Settings) -> AsyncIterator[Live]:
             await asyncio.sleep(0.01)
         try:
             limits = httpx.Limits(max_connections=None)
-            async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
                 yield Live(app, runtime, url, client)
         finally:
             app.state.services.stopping.set()
