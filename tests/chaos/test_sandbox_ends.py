@@ -57,7 +57,7 @@ async def test_cancelling_a_command_ends_its_tree_in_time(sandbox: Sandbox) -> N
     # Counting needs the kernel, which the command doesn't block.
     await until(sandbox, "7777", 4)
     call.cancel()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(5):
         await asyncio.wait({call})
     assert call.cancelled()
     assert await running(sandbox, "7777") == 0
@@ -95,7 +95,7 @@ async def test_cancelling_a_cell_ends_it_in_time(sandbox: Sandbox, code: str) ->
     call = asyncio.create_task(sandbox.run_code(f"print('begun')\n{code}", on_output=on_output))
     await asyncio.wait_for(begun.wait(), 20)
     call.cancel()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(5):
         await asyncio.wait({call})
     assert call.cancelled()
     assert await running(sandbox, "7777") == 0

@@ -14,7 +14,8 @@ from orchestrion.sandbox.local.launch import socket_path
 LINE = 8 * 1024 * 1024
 _BUFFER = 64 * 1024
 _CONNECT = 5
-_CANCEL = 2
+# The guest means to be done within two seconds; on a busy machine it gets one more before it is ended as a whole.
+_CANCEL = 3
 
 
 class Connection:
