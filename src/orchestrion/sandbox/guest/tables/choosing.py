@@ -59,10 +59,12 @@ def choose(df: pd.DataFrame, measure: Names = None, by: Names = None) -> Choice:
     """
     kinds = roles(df)
     numeric = [name for name, role in kinds.items() if role == "numeric" and df[name].nunique() > 1]
+    numeric = [name for name in numeric if not _PLACE.search(name)]
     weights = {name: _weight(name, df[name]) for name in numeric}
     measures = sorted(numeric, key=lambda name: -weights[name])
     grouping = [name for name, role in kinds.items() if role in {"category", "boolean"} and _groups(df[name])]
     grouping += [name for name in numeric if df[name].nunique() <= 8 and len(df) >= 40 and (df[name] % 1 == 0).all()]
+    grouping += [name for name, role in kinds.items() if role == "date" and _few_years(df[name])]
     untidy = {name: _untidiness(df[name]) for name in grouping}
     categories = sorted(grouping, key=lambda name: untidy[name])
     return Choice(
@@ -107,8 +109,12 @@ def _first(df: pd.DataFrame, names: list[str], wanted: Names, *, must_be_numeric
 
 def _weight(name: str, values: pd.Series) -> float:
     """Named like money or amounts, rarely missing, rich in values: those first."""
-    weight = 2.0 * bool(_WEIGHTY.search(name)) + 1.0 * is_additive(name) - 2.0 * bool(_PLACE.search(name))
+    weight = 2.0 * bool(_WEIGHTY.search(name)) + 1.0 * is_additive(name)
     return weight + float(values.notna().mean()) + min(1.0, values.nunique() / 20)
+
+
+def _few_years(values: pd.Series) -> bool:
+    return is_year(values) and 1 < values.nunique() <= 12 and not values.is_unique
 
 
 def _groups(values: pd.Series) -> bool:

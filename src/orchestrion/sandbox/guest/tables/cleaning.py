@@ -92,7 +92,8 @@ def _duplicates(frame: pd.DataFrame, drop: bool | None, done: list[str]) -> pd.D
         return frame
     kept = frame[~repeated].reset_index(drop=True)
     if drop is None:
-        drop = "identifier" in roles(kept).values() or _has_time_of_day(kept)
+        keys = [name for name, role in roles(kept).items() if role == "identifier"]
+        drop = any(kept[name].is_unique for name in keys) or _has_time_of_day(kept)
     if not drop:
         done.append(
             f"{count} row(s) repeat an earlier one in every column; they were kept, since without an identifier "

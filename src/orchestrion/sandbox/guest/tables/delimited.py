@@ -49,7 +49,7 @@ def _parse(source: Source, encoding: str, errors: str, layout: layouts.Layout) -
         options: dict[str, Any] = {"decimal": layout.decimal, "low_memory": False, "index_col": False}
         frame: pd.DataFrame = pd.read_csv(
             stream,
-            sep=layout.delimiter,
+            sep=r"\s+" if layout.delimiter == layouts.SPACES else layout.delimiter,
             header=None,
             names=list(range(len(layout.names))),
             quoting=cast(Any, layout.quoting),

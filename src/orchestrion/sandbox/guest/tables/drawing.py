@@ -38,7 +38,7 @@ class Studio:
         """A measure's total or mean, or the number of rows, per period, with its straight trend."""
         table = timeline(self._df, date, measure, period)
         whole, partial = complete_periods(table, as_dates(self._df[date]), period)
-        if len(whole) < 2:
+        if len(whole) < 3:
             return None
         canvas = Canvas()
         starts = table.index.to_timestamp()  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import Any
 from .errors import TableError
 
 DELIMITERS = [",", ";", "\t", "|"]
+SPACES = " "
 NO_DELIMITER = "\x1f"
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)*|[.,]\d+)([eE][+-]?\d+)?%?")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
@@ -32,7 +33,7 @@ class Layout:
     """How to read a delimited text.
 
     Attributes:
-        delimiter: Between fields; `NO_DELIMITER` for a single column.
+        delimiter: Between fields; `SPACES` for any number of blanks, `NO_DELIMITER` for a single column.
         quoting: `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotation marks are ordinary characters.
         padded: A space may stand between a separator and a quotation mark.
         skip: Records before the first one of data.
@@ -111,11 +112,22 @@ def _best_dialect(text: str, suffix: str) -> Layout:
         score = _score(found, delimiter) + 0.02 * (delimiter == hint)
         if score > best_score:
             best, best_score = layout, score
+    if best.delimiter == NO_DELIMITER and _aligned(text):
+        return Layout(SPACES, csv.QUOTE_MINIMAL, padded=True)
     if best.delimiter == NO_DELIMITER and all(len(record) <= 1 for record in parse(text, Layout(",", 0))):
         best.delimiter = ","
     if best.quoting == csv.QUOTE_NONE:
         best.notes.append("A quotation mark is never closed; such marks were read as ordinary characters.")
     return best
+
+
+def _aligned(text: str) -> bool:
+    """Columns of mostly numbers with blanks between them; prose has neither the numbers nor the equal widths."""
+    found = [record for record in parse(text, Layout(SPACES, csv.QUOTE_MINIMAL, padded=True)) if any(record)]
+    cells = [cell for record in found for cell in record if cell]
+    numbers = sum(bool(_NUMBER.fullmatch(cell)) for cell in cells)
+    widths = {len([cell for cell in record if cell]) for record in found}
+    return len(widths) == 1 and min(widths) > 1 and len(found) > 2 and numbers >= 0.5 * len(cells)
 
 
 def _score(found: list[Record], delimiter: str) -> float:

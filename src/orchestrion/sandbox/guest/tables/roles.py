@@ -13,7 +13,7 @@ Role = Literal["numeric", "date", "category", "text", "identifier", "boolean", "
 
 _ID_NAME = re.compile(
     r"(^|[\s_\-.])(id|ids|uuid|guid|key|nr|no|number|num|code|zip|plz|postcode|postal|phone|index|row|rowid|ean|isbn|sku)$"
-    r"|[a-z](Id|ID|Nr|No|Key)$|^(unnamed|index|column_1)\b",
+    r"|[a-z](Id|ID|Nr|No|Key)$|^(unnamed|index|row)\b",
     re.IGNORECASE,
 )
 _YEAR_NAME = re.compile(r"(^|[\s_])(year|yr|jahr|année|annee|año|ano)$", re.IGNORECASE)

@@ -117,7 +117,7 @@ def period_of(dates: pd.Series) -> str:
     if present.empty or present.nunique() < 2:
         return ""
     span = (present.max() - present.min()).days
-    if bool(((present.dt.month == 1) & (present.dt.day == 1)).all()) and span > 366:
+    if bool(((present.dt.month == 1) & (present.dt.day == 1)).all()):
         return "year"
     if span <= 92:
         return "day" if span >= 2 else ""
