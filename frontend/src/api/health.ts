@@ -6,5 +6,27 @@ import type { Readiness } from './records';
 export async function getReadiness(): Promise<Readiness> {
   const response = await fetch(serverUrl('readyz'), { headers: authHeaders() });
   const body = (await response.json()) as Partial<Readiness>;
-  return { status: body.status ?? 'degraded', checks: body.checks ?? [] };
+  const readiness: Readiness = { status: body.status ?? 'degraded', checks: body.checks ?? [] };
+  remember(readiness);
+  return readiness;
+}
+
+const NAME = 'orchestrion.readiness';
+
+function remember(readiness: Readiness): void {
+  try {
+    sessionStorage.setItem(NAME, JSON.stringify(readiness));
+  } catch {
+    // Forbidden storage: the notice comes a moment later, then.
+  }
+}
+
+/** What was found last in this tab: looking anew takes a while, and a notice that comes late moves the page. */
+export function lastReadiness(): Readiness | undefined {
+  try {
+    const kept = sessionStorage.getItem(NAME);
+    return kept ? (JSON.parse(kept) as Readiness) : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -2,7 +2,7 @@ import { QueryClient, QueryClientProvider, useQuery } from '@tanstack/react-quer
 import { useMemo, useState, useSyncExternalStore } from 'react';
 
 import { ApiError } from '@/api/client';
-import { getReadiness } from '@/api/health';
+import { getReadiness, lastReadiness } from '@/api/health';
 import { currentKey, keyIsWanted, onKeyChange } from '@/api/key';
 import { Drawer } from '@/components/Drawer';
 import { Logo } from '@/components/Logo';
@@ -30,7 +30,13 @@ function Shell() {
   const session = useSessionId();
   const [menu, setMenu] = useState(false);
   const [runPlaybook, setRunPlaybook] = useState(false);
-  const readiness = useQuery({ queryKey: ['readiness'], queryFn: getReadiness, staleTime: 60_000 });
+  const readiness = useQuery({
+    queryKey: ['readiness'],
+    queryFn: getReadiness,
+    initialData: lastReadiness,
+    initialDataUpdatedAt: 0,
+    staleTime: 60_000,
+  });
   return (
     <div className="flex h-full flex-col">
       <HealthBanner readiness={readiness.data} playbook={runPlaybook || isPlaybook(readiness.data)} />

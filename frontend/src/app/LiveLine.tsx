@@ -16,7 +16,7 @@ export function LiveLine({ view, stream, stopping }: { view: RunView; stream: St
   return (
     <p role="status" data-testid="live" className="flex h-7 items-center gap-2.5 text-sm text-soft">
       {away ? <WifiOff size={15} aria-hidden="true" /> : <span className="slot" data-state="active" aria-hidden="true" />}
-      {away ? 'The connection was lost; reconnecting. The run goes on meanwhile.' : doing(view, stopping)}
+      {away ? 'The connection was lost; reconnecting. Nothing that happens meanwhile is missed.' : doing(view, stopping)}
     </p>
   );
 }
