@@ -296,3 +296,18 @@ async def test_a_failed_run_can_be_resumed_from_its_last_step(tmp_path: Path) ->
     assert sum(event.type == "tool.started" for event in events) == 1
     assert sum(event.type == "run.phase" and event.phase == "plan" for event in events) == 1
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_going_on_after_a_spent_budget_is_a_new_budget(tmp_path: Path) -> None:
+    turns = [
+        Reply(tool_calls=[ToolCall("write_file", {"path": f"{n}.txt", "content": "1"}, f"call_{n}")])
+        for n in range(3)
+    ]
+    async with running(tmp_path, by_phase(turns)) as (runtime, _):
+        run, _ = await to_the_end(runtime, await data_request(runtime, budget=Budget(steps=4)))
+        assert run.state == "budget_spent"
+        await runtime.resume(run.run_id, owner=None)
+        events = [event async for event in runtime.follow(run.run_id, owner=None)]
+        run = await runtime.get_run(run.run_id, owner=None)
+    assert run.state == "finished"
+    assert sum(event.type == "tool.started" for event in events) == 3

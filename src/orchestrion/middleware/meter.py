@@ -20,13 +20,15 @@ class Meter:
     Attributes:
         budget: Its limits; None is no limit.
         usage: Tokens and money.
-        steps: Model calls.
+        steps: Model calls that count against the budget.
+        granted: Usage that does not: from before the user had an ended run go on.
         started: When it began, on the monotonic clock, less what it had run before it was resumed.
     """
 
     budget: Budget
     usage: Usage = field(default_factory=Usage)
     steps: int = 0
+    granted: Usage = field(default_factory=Usage)
     started: float = field(default_factory=monotonic)
 
     def add(self, call: Usage) -> None:
@@ -66,10 +68,12 @@ class Meter:
             BudgetSpent: With the kind and the limit.
         """
         left = self.seconds_left()
+        tokens = self.usage.input_tokens + self.usage.output_tokens
+        granted = self.granted.input_tokens + self.granted.output_tokens
         spent: list[tuple[str, float, float | None]] = [
             ("steps", self.steps, self.budget.steps),
-            ("tokens", self.usage.input_tokens + self.usage.output_tokens, self.budget.tokens),
-            ("usd", self.usage.usd or 0.0, self.budget.usd),
+            ("tokens", tokens - granted, self.budget.tokens),
+            ("usd", (self.usage.usd or 0.0) - (self.granted.usd or 0.0), self.budget.usd),
         ]
         for kind, used, limit in spent:
             if limit is not None and used >= limit:

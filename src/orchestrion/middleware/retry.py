@@ -34,7 +34,10 @@ async def call_with_retries(context: AgentContext, call: Callable[[], Awaitable[
             )
         )
 
-    return await with_retries(call, retries=context.settings.model_retries, on_retry=retried)
+    settings = context.settings
+    return await with_retries(
+        call, retries=settings.model_retries, on_retry=retried, attempt_seconds=settings.model_timeout_seconds
+    )
 
 
 class Retry(AgentMiddleware[AgentState[Any], AgentContext]):

@@ -20,7 +20,7 @@ from orchestrion.models import Models, explain, is_model_error
 from orchestrion.runtime.flow import Flow
 from orchestrion.runtime.past import Past
 from orchestrion.runtime.session_sandbox import SessionSandbox
-from orchestrion.runtime.supervisor import urls_in
+from orchestrion.runtime.supervisor import decide, urls_in
 from orchestrion.store.embedded import Store
 from orchestrion.store.models import Budget, Run
 from orchestrion.store.workspace import UPLOADS, Workspace
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _HISTORY = 20
+_MODELS = 32
 _FILES = 500
 _WORKING_FILES = (UPLOADS + "/", "sources/", "task.md", "plan.md")
 
@@ -75,6 +76,8 @@ class Executor:
             ConfigError: There is no such model.
         """
         if override not in self._models:
+            if len(self._models) >= _MODELS:
+                self._models.clear()  # clients choose the names, so the cache is bounded; models come back at a call
             self._models[override] = Models(self._settings, override)
         return self._models[override]
 
@@ -119,17 +122,18 @@ class Executor:
         started = ev.RunStarted(
             run_id=run.run_id, worker=self._worker, model=models.label(role), playbook=models.playbook
         )
-        _, _, history = await asyncio.gather(
-            self._store.records.update_run(run), self._store.journal.append(started), self._history(run)
-        )
+        history = await self._history(run)
+        decision = past.decision or _decision(run, history)
+        opening: list[ev.EventBase] = [started] if past.decision else [started, decision]
+        await asyncio.gather(self._store.records.update_run(run), self._store.journal.append(*opening))
         context = self._context(run, past)
         recorder = ModelCallRecorder(context, self._store.blobs, models)
-        return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past)
+        return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past, decision)
 
     def _context(self, run: Run, past: Past) -> AgentContext:
         sandbox = SessionSandbox(self.sandboxes, run.request.sandbox)
         workspace = self.workspace(run.session_id)
-        meter = Meter(full_budget(run.request.budget, self._settings), past.usage, past.steps)
+        meter = Meter(full_budget(run.request.budget, self._settings), past.usage, past.steps, past.granted)
         context = AgentContext(
             run_id=run.run_id,
             session_id=run.session_id,
@@ -221,6 +225,23 @@ class Executor:
             if isinstance(event, ev.ArtifactWritten) and not event.file.path.startswith(_WORKING_FILES):
                 written[event.file.path] = event.file
         return sorted(written.values(), key=lambda file: (file.path != "report.md", file.path))[:_FILES]
+
+
+def _decision(run: Run, history: list[Run]) -> ev.RouteDecided:
+    """Have the supervisor decide who takes the run."""
+    request = run.request
+    earlier = [other.target for other in history if other.target not in {None, "chat"}]
+    found = decide(
+        request.goal, request.files, mode=request.mode, agent=request.agent, earlier=earlier[-1] if earlier else None
+    )
+    return ev.RouteDecided(
+        run_id=run.run_id,
+        agent="orchestrator",
+        target=found.agent,
+        reason=found.reason,
+        by=found.by,
+        skill=found.skill,
+    )
 
 
 def _failed(error: OrchestrionError) -> ev.RunFailed:

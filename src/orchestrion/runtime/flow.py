@@ -21,7 +21,6 @@ from orchestrion.prompts import render
 from orchestrion.runtime import planning
 from orchestrion.runtime.partial import partial_report, spoken_report
 from orchestrion.runtime.past import PARTIAL, REPORT, Past
-from orchestrion.runtime.supervisor import decide
 from orchestrion.store.models import AgentName, Run
 from orchestrion.store.protocols import Journal
 from orchestrion.store.workspace import UPLOADS
@@ -44,6 +43,7 @@ class Flow:
         journal: Where its events are.
         history: Earlier finished runs of the session, oldest first.
         past: What this run had done before it was resumed.
+        decision: Who takes it.
     """
 
     run: Run
@@ -54,6 +54,7 @@ class Flow:
     journal: Journal
     history: list[Run]
     past: Past
+    decision: RouteDecided
 
     @property
     def _config(self) -> dict[str, Any]:
@@ -70,32 +71,16 @@ class Flow:
             BudgetSpent: A budget is used up; a partial report is there.
             OrchestrionError: It failed; likewise.
         """
-        decision = self.past.decision or await self._route()
-        self.run.target = decision.target
-        if decision.target == "chat":
+        target = self.decision.target
+        self.run.target = target
+        if target == "chat":
             return await self._chat()
-        if decision.target == "computer":
+        if target == "computer":
             raise InvalidInput(
                 "This goal needs a browser, and driving one is not part of this version of Orchestrion.",
                 "Give the page's address and ask for its contents instead, or choose another agent.",
             )
-        return await self._task(decision.target)
-
-    async def _route(self) -> RouteDecided:
-        request = self.run.request
-        before = [run.target for run in self.history if run.target not in {None, "chat"}]
-        decision = decide(
-            request.goal,
-            request.files,
-            mode=request.mode,
-            agent=request.agent,
-            earlier=before[-1] if before else None,
-        )
-        event = RouteDecided(
-            target=decision.agent, reason=decision.reason, by=decision.by, skill=decision.skill, agent="orchestrator"
-        )
-        await self.context.emit(event)
-        return event
+        return await self._task(target)
 
     async def _chat(self) -> str:
         self.context.agent = "chat"

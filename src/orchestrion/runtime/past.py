@@ -25,7 +25,8 @@ class Past:
         results: What its tools returned, with their names.
         artifacts: Files that the run wrote.
         usage: What it has used.
-        steps: Its model calls.
+        granted: What it had used when it last ended: going on after that is a new budget.
+        steps: Its model calls since then.
         ledger: Its tool calls.
         events: How many events it has.
     """
@@ -38,6 +39,7 @@ class Past:
     results: list[tuple[str, str]] = field(default_factory=list)
     artifacts: dict[str, ev.FileRef] = field(default_factory=dict)
     usage: ev.Usage = field(default_factory=ev.Usage)
+    granted: ev.Usage = field(default_factory=ev.Usage)
     steps: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     events: int = 0
@@ -48,6 +50,8 @@ class Past:
         past, known = cls(), list(events)
         for event in known:
             past._take(event)
+            if event.terminal:
+                past.granted, past.steps = past.usage, 0
         past.events = len(known)
         past.ledger = Ledger.from_events(known)
         return past

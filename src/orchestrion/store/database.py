@@ -114,6 +114,7 @@ class Database:
         self._readers = ThreadPoolExecutor(_READERS, "orchestrion-read")
         self._waiting: list[_Write[Any]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def open(self) -> None:
         """Make the tables that are missing.
@@ -133,8 +134,10 @@ class Database:
 
     async def close(self) -> None:
         """Finish the writes that wait, then close every connection."""
-        if self._flushing is not None:
+        await asyncio.sleep(0)  # lets appends that were just begun reach the queue
+        while self._flushing is not None and not self._flushing.done():
             await self._flushing
+        self._closed = True
         await asyncio.to_thread(self._shut)
 
     def _shut(self) -> None:
@@ -165,6 +168,8 @@ class Database:
         Raises:
             StoreError: It could not be kept, for instance because the disk is full.
         """
+        if self._closed:
+            raise StoreError("The database is closed: this process is ending.")
         write = _Write(unit, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         if self._flushing is None or self._flushing.done():
