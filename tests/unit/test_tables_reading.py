@@ -112,6 +112,18 @@ def test_years_as_header(tmp_path: Path) -> None:
     assert list(df.columns) == ["country", "2010", "2011", "2012"]
 
 
+def test_numbers_as_header_beside_an_empty_corner(tmp_path: Path) -> None:
+    df = tables.load(write(tmp_path, ',"0","1","2"\na,3,4,5\nb,6,7,8\n'))
+    assert list(df.columns) == ["column_1", "0", "1", "2"]
+
+
+def test_columns_aligned_by_blanks(tmp_path: Path) -> None:
+    df = tables.load(write(tmp_path, "Chins Situps  Jumps\n  5   162    60\n 12   101   101\n"))
+    assert df["Jumps"].tolist() == [60, 101]
+    prose = tables.load(write(tmp_path, "note\nwe met at 5\nthey left at 7\nall went well\n"))
+    assert prose.shape == (3, 1)
+
+
 def test_duplicate_and_empty_names(tmp_path: Path) -> None:
     df = tables.load(write(tmp_path, "a,a,,b c \n1,2,3,4\n5,6,7,8\n"))
     assert list(df.columns) == ["a", "a.1", "column_3", "b c"]
@@ -260,10 +272,11 @@ def test_content_wins_over_the_name(tmp_path: Path) -> None:
     assert tables.load(write(tmp_path, json.dumps(RECORDS), "json.csv")).shape == (3, 2)
 
 
-def _zip() -> bytes:
+def _zip(*members: str) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("a.txt", "hello")
+        for member in members:
+            archive.writestr(member, "hello")
     return stream.getvalue()
 
 
@@ -281,7 +294,11 @@ ENCRYPTED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage
         ("b.csv", bytes(range(256)) * 20, "binary"),
         ("p.csv", b"\x89PNG\r\n\x1a\n" + bytes(50), "PNG picture"),
         ("d.csv", b"%PDF-1.7 something", "PDF document"),
-        ("z.xlsx", _zip(), "zip archive without a workbook"),
+        ("page.csv", b"\n<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
+        ("x.csv", b'<?xml version="1.0"?><a/>', "XML file"),
+        ("w.docx", _zip("word/document.xml"), "Word document"),
+        ("o.ods", _zip("mimetype", "content.xml"), "OpenDocument"),
+        ("z.xlsx", _zip("a.txt"), "zip archive without a workbook"),
         ("cut.xlsx", b"PK\x03\x04 not really", "damaged"),
         ("lock.xlsx", ENCRYPTED, "protected by a password"),
         ("old.xls", b"\xd0\xcf\x11\xe0" + bytes(1200), "old Microsoft Office format"),

@@ -171,7 +171,7 @@ def check_charts(made: list[dict[str, Any]], least: int = 2) -> None:
 
 
 ODD = {
-    "only text": pd.DataFrame({"thought": [f"{'word ' * (n % 9)}end {n}" for n in range(40)]}),
+    "only text": pd.DataFrame({"thought": [f"the {'very ' * (n % 9)}slow parcel number {n}" for n in range(40)]}),
     "one number": pd.DataFrame({"x": [1.0, 2.0, 5.0, 9.0, 3.0]}),
     "one category": pd.DataFrame({"answer": ["yes", "no", "maybe", "yes"] * 10, "other": ["a", "b", "c", "c"] * 10}),
     "only dates": pd.DataFrame({"day": pd.date_range("2024-01-01", periods=50), "who": ["a", "b"] * 25}),
@@ -207,8 +207,9 @@ def test_too_little_to_draw(tmp_path: Path) -> None:
 def test_names_no_font_can_draw_get_a_key(tmp_path: Path) -> None:
     frame = pd.DataFrame({"k": ["\U00012000\U00012001", "plain"] * 20, "v": np.arange(40.0)})
     made = tables.charts(frame, tmp_path, by="k")
+    assert made[0]["title"] == "Mean of v by k"
     bar = next(chart for chart in made if chart["kind"] == "bar")
-    assert "[1] = \U00012000\U00012001" in bar["caption"]
+    assert "‹1› = \U00012000\U00012001" in bar["caption"]
 
 
 def test_sales_charts(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ for path in {paths}:
             name = path.removeprefix("uploads/") + (f" [{{sheet}}]" if sheet else "")
             frames[name] = tables.load(path, sheet)
             profile = tables.profile(frames[name])
+            print(f"{{name}}: {{len(frames[name]):,}} rows, {{len(frames[name].columns)}} columns")
             print("@@profile", tables.to_json({{"table": name, "path": path, "sheet": sheet, **profile}}, {limit}))
     except tables.TableError as error:
         print("@@problem", tables.to_json({{"path": path, "problem": str(error)}}))
@@ -38,6 +39,7 @@ for name, ask in wanted.items():
         frames[name] = tables.load(ask["path"], ask["sheet"])
     try:
         frames[name], done = tables.clean(frames[name])
+        print(f"{{name}}:", *done, sep="\\n- ")
         found = tables.statistics(frames[name], measure=ask["measure"], by=ask["by"])
         print("@@statistics", tables.to_json({{"table": name, "done": done, **found}}, {limit}))
     except tables.TableError as error:
@@ -55,6 +57,7 @@ for name, ask in wanted.items():
         frames[name], _ = tables.clean(tables.load(ask["path"], ask["sheet"]))
     try:
         made = tables.charts(frames[name], measure=ask["measure"], by=ask["by"], prefix=ask["prefix"])
+        print(f"{{name}}:", *[chart["title"] for chart in made], sep="\\n- ")
         print("@@charts", tables.to_json({{"table": name, "charts": made}}, {limit}))
     except tables.TableError as error:
         print("@@no_charts", tables.to_json({{"table": name, "problem": str(error)}}))

@@ -14,8 +14,8 @@ Section = dict[str, Any]
 _METHOD = (
     "The built-in playbook, which is not a language model, wrote this report by fixed rules. Every figure was "
     "computed in the sandbox by the code of this run. Standard deviations divide by n − 1; r is Pearson's; trends "
-    "are least-squares lines over whole periods; outliers lie more than 1.5 interquartile ranges outside the quartiles. "
-    "A correlation is not a cause."
+    "are least-squares lines over whole periods; outliers lie more than 1.5 interquartile ranges outside the "
+    "quartiles. A correlation is not a cause."
 )
 
 

@@ -56,9 +56,11 @@ class Canvas:
         self.figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(self.figure)
         self.axes: Axes = self.figure.add_subplot()
+        self.heading = ""
 
     def title(self, text: str, x: str = "", y: str = "") -> None:
         """Set the title and the names of both axes."""
+        self.heading = " ".join(text.split())[:200]
         self.axes.set_title(self.letters.label(text, 76))
         self.axes.set_xlabel(self.letters.label(x, 60) if x else "")
         self.axes.set_ylabel(self.letters.label(y, 48) if y else "")
@@ -70,9 +72,9 @@ class Canvas:
         return path.as_posix()
 
 
-def plain_numbers(axis: Any) -> None:
-    """Write an axis' numbers with grouped digits, shortened where they are large."""
-    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+def plain_numbers(axis: Any, *, whole: bool = False) -> None:
+    """Write an axis' numbers with grouped digits, shortened where they are large; `whole` for counts."""
+    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10], integer=whole))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 

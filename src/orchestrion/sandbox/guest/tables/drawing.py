@@ -87,7 +87,7 @@ class Studio:
         canvas.axes.bar_label(drawn, [f" {short(float(f'{v:.4g}'))}" for v in shown], padding=3, fontsize=9)
         canvas.axes.margins(x=0.12)
         canvas.axes.grid(axis="y", visible=False)
-        plain_numbers(canvas.axes.xaxis)
+        plain_numbers(canvas.axes.xaxis, whole=measure is None)
         what = _what(measure)
         canvas.title(f"{what} by {by}", what, by)
         caption = f"{what} by “{by}”."
@@ -108,7 +108,7 @@ class Studio:
 
     def words(self, column: str) -> Chart | None:
         """The words that most texts of a column share."""
-        found = self._df[column].dropna().astype("str").str.lower().str.findall(r"[^\W\d_]{3,}").map(set)
+        found = self._df[column].dropna().astype("str").str.lower().str.findall(r"[^\W\d_]{4,}").map(set)
         counts = found.explode().dropna().value_counts().sort_index().sort_values(ascending=False, kind="stable")
         if len(counts) < 2 or counts.iloc[0] < 2:
             return None
@@ -127,7 +127,8 @@ class Studio:
             canvas.axes.set_yscale("log")
             log_numbers(canvas.axes.yaxis)
         else:
-            plain_numbers(canvas.axes.yaxis)
+            plain_numbers(canvas.axes.yaxis, whole=True)
+            canvas.axes.set_ylim(top=float(heights.max()) * 1.2)  # room for the legend
         plain_numbers(canvas.axes.xaxis)
         mean, median = float(present.mean()), float(present.median())
         canvas.axes.axvline(median, color=ORANGE, linewidth=1.6, label=f"median {figure(median)}")
@@ -262,7 +263,7 @@ class Studio:
         canvas.axes.invert_yaxis()
         canvas.axes.bar_label(drawn, [f" {count:,}" for count in shown], padding=3, fontsize=9)
         canvas.axes.margins(x=0.12)
-        plain_numbers(canvas.axes.xaxis)
+        plain_numbers(canvas.axes.xaxis, whole=True)
         canvas.title(title, what, each)
         first = shown.index[0]
         findings = [f"{what}: most for {each.lower()} “{first}”, {shown.iloc[0]:,} in a table of {rows:,} rows."]
@@ -275,11 +276,10 @@ class Studio:
             copy += 1
             unique = f"{name}-{copy}"
         self._taken.add(unique)
-        title = canvas.axes.get_title(loc="left")
         path = canvas.save(self._directory / f"{unique}.png")
         return {
             "path": path,
-            "title": title,
+            "title": canvas.heading,
             "kind": kind,
             "caption": caption + canvas.letters.key,
             "findings": findings,

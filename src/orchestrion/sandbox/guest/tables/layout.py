@@ -177,6 +177,8 @@ def _has_header(records: list[Record]) -> bool:
     first, below = records[0], [record for record in records[1:500] if any(record)]
     if not below:
         return not any(_NUMBER.fullmatch(cell.strip()) for cell in first)
+    if not first[0].strip() and len(first) > 1 and len({*first}) == len(first):
+        return True  # the corner above row names is empty; a row of data seldom begins so
     votes = sum(
         _vote(cell.strip(), [record[column].strip() for record in below if len(record) > column])
         for column, cell in enumerate(first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import groupby
 
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
@@ -49,17 +50,27 @@ class Letters:
         self._numbers: dict[str, int] = {}
 
     def label(self, value: object, longest: int = LONGEST) -> str:
-        """Return a label of at most `longest` characters on one line."""
+        """Return a label of at most `longest` characters on one line; a long one loses its middle.
+
+        The middle, because the ends are what tells names apart.
+        """
         text = " ".join(str(value).split()) or "(blank)"
-        if any(ord(char) not in _drawable() for char in text):
-            number = self._numbers.setdefault(text, len(self._numbers) + 1)
-            return f"[{number}]"
-        return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+        text = "".join(
+            "".join(run) if drawable else self._number("".join(run))
+            for drawable, run in groupby(text, key=lambda char: ord(char) in _drawable())
+        )
+        if len(text) <= longest:
+            return text
+        end = longest // 3
+        return f"{text[: longest - end - 1].rstrip()}…{text[-end:].lstrip()}"
+
+    def _number(self, text: str) -> str:
+        return f"‹{self._numbers.setdefault(text, len(self._numbers) + 1)}›"
 
     @property
     def key(self) -> str:
         """Explain the numbers that stand for undrawable text; empty if there are none."""
-        pairs = ", ".join(f"[{number}] = {text}" for text, number in self._numbers.items())
+        pairs = ", ".join(f"‹{number}› = {text}" for text, number in self._numbers.items())
         return f" No font here can draw some names: {pairs}." if pairs else ""
 
 

@@ -69,7 +69,7 @@ def _numeric_role(name: str, present: pd.Series) -> Role:
     unique = present.is_unique and len(present) > 2
     if not whole or not unique:
         return "identifier" if whole and _ID_NAME.search(name) and present.nunique() > 12 else "numeric"
-    ordered = bool((present.diff().dropna() == 1).all())
+    ordered = pd.api.types.is_integer_dtype(present.dtype) and bool((present.diff().dropna() == 1).all())
     return "identifier" if _ID_NAME.search(name) or (ordered and len(present) >= 20) else "numeric"
 
 

@@ -34,6 +34,7 @@ _SIGNATURES = {
     b"\x28\xb5\x2f\xfd": "a Zstandard archive",
     b"Rar!": "a RAR archive",
     b"ARROW1": "an Arrow file",
+    b"{\\rtf": "an RTF document",
     b"\x89HDF": "an HDF5 file",
 }
 _BOMS = [
@@ -103,15 +104,12 @@ def _classify(source: Source) -> None:
     head, name = source.head, source.path.name
     if not head.strip(b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"):
         raise TableError(f"{name} is empty.")
-    if head[:4] == b"PAR1":
-        source.kind = "parquet"
-    elif head[:4] == b"PK\x03\x04":
-        source.kind = "xlsx"
-    elif head[:4] == b"\xd0\xcf\x11\xe0":
+    if head[:4] == b"\xd0\xcf\x11\xe0":
         raise TableError(_ole(source))
-    elif signature := next((what for magic, what in _SIGNATURES.items() if head.startswith(magic)), ""):
-        raise TableError(f"{name} is {signature}, not a table.")
-    elif _looks_binary(head):
+    if what := _no_table(head):
+        raise TableError(f"{name} is {what}, not a table.")
+    source.kind = {b"PAR1": "parquet", b"PK\x03\x04": "xlsx"}.get(head[:4], "text")
+    if source.kind == "text" and _looks_binary(head):
         raise TableError(f"{name} is a binary file, not a table.")
     if source.kind != "text" and source.gzipped:
         raise TableError(f"{name} is a gzipped {source.kind} file; unpack it first.")
@@ -121,6 +119,16 @@ def _classify(source: Source) -> None:
         source.notes.append(f"The content is {source.kind}, whatever the name says; it was read as that.")
     if source.kind == "text" and suffixes and suffixes[-1] in {".xlsx", ".xlsm", ".parquet", ".pq"}:
         source.notes.append("The content is plain text, whatever the name says; it was read as that.")
+
+
+def _no_table(head: bytes) -> str:
+    """Name a kind of file that is recognised and holds no table; empty for all others."""
+    text = head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if text.startswith(b"<?xml"):
+        return "an XML file"
+    return next((what for magic, what in _SIGNATURES.items() if head.startswith(magic)), "")
 
 
 def _ole(source: Source) -> str:

@@ -175,11 +175,22 @@ def _workbook(source: Source) -> Any:
 
     with zipfile.ZipFile(source.path) if zipfile.is_zipfile(source.path) else _damaged(source) as archive:
         if "xl/workbook.xml" not in archive.namelist():
-            raise TableError(f"{source.path.name} is a zip archive without a workbook in it; unpack it first.")
+            raise TableError(f"{source.path.name} is {_archive_kind(archive.namelist())}.")
     try:
         return openpyxl.load_workbook(source.path.open("rb"), read_only=True, data_only=True)
     except Exception as error:  # openpyxl lets a damaged file's own errors through, of every type
         raise TableError(f"{source.path.name} is a damaged workbook: {error}.") from error
+
+
+def _archive_kind(members: list[str]) -> str:
+    """Say what a zip archive is that is no Excel workbook."""
+    if "word/document.xml" in members:
+        return "a Word document, not a table"
+    if "ppt/presentation.xml" in members:
+        return "a PowerPoint presentation, not a table"
+    if "content.xml" in members and "mimetype" in members:
+        return "an OpenDocument file; save it as .xlsx or CSV"
+    return "a zip archive without a workbook in it; unpack it first"
 
 
 def _damaged(source: Source) -> zipfile.ZipFile:
