@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import pytest
 
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox import Sandbox, Sandboxes
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to a job in the background: commands under test must hear Ctrl-C again."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def workspace_of(home: Path, session: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -48,7 +49,16 @@ def needs(*, for_tests: bool, environment_made: bool) -> list[Need]:
     ]
     if for_tests:
         listed.append(Need("chromium", "for the browser tests", chromium() is not None, required=False))
+        listed.append(Need("libatomic1", "for the browser tests", _loads("libatomic.so.1"), required=False))
     return listed
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def chromium() -> str | None:
