@@ -56,7 +56,7 @@ class PlaybookModel(BaseChatModel):
         return {"model": LABEL, "role": self.role}
 
     def bind_tools(
-        self, tools: Sequence[BindableTool], *, tool_choice: str | None = None, **kwargs: Any
+        self, tools: Sequence[BindableTool], *, tool_choice: str | None = None, **_kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return a copy that knows these tools by name; `tool_choice` has no meaning to a fixed script."""
         names = [convert_to_openai_tool(tool)["function"]["name"] for tool in tools]
@@ -67,7 +67,7 @@ class PlaybookModel(BaseChatModel):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        **_kwargs: Any,
     ) -> ChatResult:
         message = self._play(messages)
         message.usage_metadata = _no_usage()
@@ -78,7 +78,7 @@ class PlaybookModel(BaseChatModel):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        **_kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         for chunk in _chunks(self._play(messages)):
             if run_manager:
@@ -90,7 +90,7 @@ class PlaybookModel(BaseChatModel):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        **_kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         for chunk in _chunks(self._play(messages)):
             if run_manager:
