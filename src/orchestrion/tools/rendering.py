@@ -10,24 +10,25 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import PurePosixPath
 from urllib.parse import quote as percent_encode
+from urllib.parse import unquote as percent_decode
 
 _ONE = r"\[\[\s*\^?\d{1,4}(?:\s*[,;]\s*\d{1,4})*\s*\]\]"
 _RUN = rf"{_ONE}(?:[ \t]*{_ONE})*"
 _BARE_RUN = r"(?<![\w\]\[\\!])(?:\[\d{1,3}\])+(?![\[(\w])"
-MARKERS = re.compile(rf"(?P<space>[ \t]*)(?P<run>{_RUN})")
+MARKERS = re.compile(rf"(?P<space>(?<![ \t])[ \t]*)(?P<run>{_RUN})")
 """`[[1]]`, `[[1, 2]]`, and runs of them."""
-ANY_MARKERS = re.compile(rf"(?P<space>[ \t]*)(?P<run>{_RUN}|{_BARE_RUN})")
+ANY_MARKERS = re.compile(rf"(?P<space>(?<![ \t])[ \t]*)(?P<run>{_RUN}|{_BARE_RUN})")
 """The same and plain `[1]`, except as an index, a link or its label."""
 PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp")
 
 _TAG = re.compile(r"<(?!https?://[^\s<>]*>)(?=[A-Za-z/!?])")
-_IMAGE = re.compile(r"!\[([^\]]*)\]\(\s*<?([^)\s>]*)>?[^)]*\)")
-_IMAGE_BY_NAME = re.compile(r"!(\[[^\]]*\](?!\())")
+_IMAGE = re.compile(r"!\[([^\]]{0,1000})\]\(([^)]{0,2000})\)")
+_IMAGE_BY_NAME = re.compile(r"!(\[[^\]]{0,1000}\](?!\())")
 _DESTINATION = re.compile(
     r"(\]\(\s*<?|^\s{0,3}\[[^\]]+\]:\s*<?)(?!https?:|mailto:)[A-Za-z][A-Za-z0-9+.-]*:[^\s)>]*", re.M
 )
 _CODE_SPAN = re.compile(r"(`+[^`]*`+)")
-_CODE = re.compile(r"^\s{0,3}(`{3,}|~{3,}).*?^\s{0,3}\1[`~]*[ \t]*$|`+[^`]*`+", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"^\s{0,3}(`{3,}|~{3,}).*?^\s{0,3}\1[`~]*[ \t]*$|`[^`\n]{1,500}`", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 
 
@@ -107,12 +108,19 @@ def safe_text(text: str, pictures: Collection[str], mark: Callable[[str], str]) 
     return "\n".join([*lines, fence] if fence else lines), lost
 
 
+def _picture_path(inside: str) -> str:
+    """Return the path in a picture's parentheses, without its angle brackets or title."""
+    inside = inside.strip()
+    path = inside[1:].partition(">")[0] if inside.startswith("<") else inside.split(" ")[0]
+    return percent_decode(path).removeprefix("./")
+
+
 def _safe_prose(text: str, pictures: Collection[str], mark: Callable[[str], str], lost: list[str]) -> str:
     def image(found: re.Match[str]) -> str:
-        path = found.group(2).removeprefix("./")
+        path = _picture_path(found.group(2))
         if path in pictures:
             return f"![{escape_title(found.group(1) or caption(path))}]({destination(path)})"
-        lost.append(found.group(2))
+        lost.append(path)
         return found.group(1)
 
     pieces = _CODE_SPAN.split(text)

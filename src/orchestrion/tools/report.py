@@ -6,6 +6,7 @@ is always written; a model that mends its quotes calls the tool again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass, field
@@ -194,7 +195,7 @@ class _Checker:
         """Return the citation's number in the report, or None if it was removed."""
         try:
             source = find_source(self._index, citation.source)
-            found = locate(await self._text(source), citation.quote)
+            found = await self._locate(source, citation.quote)
         except OrchestrionError as error:
             self._remove(place, citation, str(error))
             return None
@@ -230,13 +231,17 @@ class _Checker:
             self._texts[source.id] = await source_text(self._workspace, source)
         return self._texts[source.id]
 
+    async def _locate(self, source: Source, quote: str) -> Quote | None:
+        return await asyncio.to_thread(locate, await self._text(source), quote)
+
     async def _why(self, source: Source, quote: str) -> str:
         for other in self._index.current:
             try:
-                if other.id != source.id and locate(await self._text(other), quote):
-                    return f"It stands in {other.id}, not in {source.id}."
+                found = await self._locate(other, quote)
             except OrchestrionError:
                 continue
+            if found:
+                return f"It stands in {other.id}, not in {source.id}."
         return f"These words are not in {source.id}."
 
 

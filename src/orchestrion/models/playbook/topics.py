@@ -138,7 +138,7 @@ def sentences_of(text: str) -> list[str]:
     """Return a text's sentences, each a run of the text's own words with single spaces."""
     merged: list[str] = []
     for piece in _SENTENCE.split(text):
-        if merged and _ABBREVIATION.search(merged[-1]) and piece:
+        if merged and _ABBREVIATION.search(merged[-1][-12:]) and piece:
             merged[-1] = f"{merged[-1]} {piece}"
         elif piece:
             merged.append(piece)
