@@ -156,7 +156,7 @@ Count things
 2. Two
 """,
     "labels": "Goal: Count things\nFiles:\n- uploads/a b.csv (12 bytes)\n- uploads/c.csv\nPlan:\n1) One\n2) Two",
-    "stars": "**Goal**: Count things\n# Files\n* `uploads/a b.csv` (9 bytes)\n* `uploads/c.csv`\n# Plan\n1. One\n2. Two",
+    "stars": "**Goal**: Count things\n# Files\n* `uploads/a b.csv`\n* `uploads/c.csv`\n# Plan\n1. One\n2. Two",
 }
 
 
