@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.tools import tool
@@ -79,7 +79,8 @@ def test_what_is_no_sum_is_not_worked_out(text: str) -> None:
     assert "=" not in str(PlaybookModel(role="chat").invoke(text).content)
 
 
-@given(st.text(max_size=200))
+@settings(deadline=None)
+@given(st.one_of(st.text(max_size=200), st.text("0123456789.,+-*/%() ×÷", max_size=40)))
 def test_any_text_gets_an_answer(text: str) -> None:
     for role in ("chat", "orchestrator"):
         assert str(PlaybookModel(role=role).invoke([HumanMessage(text)]).content)
