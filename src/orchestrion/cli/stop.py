@@ -59,11 +59,6 @@ class Stop:
         elif time.monotonic() - self._first > _ECHO_SECONDS:
             self._leave()
 
-    @property
-    def requested(self) -> bool:
-        """Whether anybody asked."""
-        return self._asked.is_set()
-
     async def wait(self) -> None:
         """Return once somebody has asked."""
         await self._asked.wait()

@@ -230,7 +230,7 @@ class Executor:
 def _decision(run: Run, history: list[Run]) -> ev.RouteDecided:
     """Have the supervisor decide who takes the run."""
     request = run.request
-    earlier = [other.target for other in history if other.target not in {None, "chat"}]
+    earlier = [other.target for other in history if other.target and other.target != "chat"]
     found = decide(
         request.goal, request.files, mode=request.mode, agent=request.agent, earlier=earlier[-1] if earlier else None
     )
