@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import Any, Self, get_args
 
 import structlog
 
 from orchestrion.core import events as ev
-from orchestrion.core.errors import ConfigError, Conflict, InvalidInput, NotFound, StoreError
+from orchestrion.core.errors import ConfigError, Conflict, InvalidInput, NotFound
 from orchestrion.core.ids import is_id, new_id
 from orchestrion.core.logs import configure_logs
 from orchestrion.core.settings import SandboxMode, Settings
 from orchestrion.runtime.health import Check, check_all
 from orchestrion.runtime.lease import WorkerLease
+from orchestrion.runtime.worker import Worker
 from orchestrion.store.embedded import Store, open_embedded
 from orchestrion.store.models import Run, RunRequest, Session
 from orchestrion.store.workspace import Workspace
 
-if TYPE_CHECKING:
-    from orchestrion.runtime.executor import Executor
-
 log = structlog.get_logger(__name__)
 
-_POLL = 0.5
-_ADOPT = 2.0
 _SETTLE = 5.0
 _TITLE = 60
 
@@ -48,13 +44,9 @@ class Runtime:
 
     def __init__(self, settings: Settings, *, worker: bool = True, adopt: bool = False) -> None:
         self.settings = settings
-        self._worker = worker
-        self._adopt = worker and adopt
+        self._works = worker
+        self._adopts = adopt
         self._stack = AsyncExitStack()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._stopped: set[str] = set()
-        self._slots = asyncio.Semaphore(settings.max_concurrent_runs)
-        self._made_executor: Executor | None = None
 
     async def __aenter__(self) -> Self:
         """Open the store and begin to look after runs.
@@ -66,27 +58,19 @@ class Runtime:
         self._store: Store = await self._stack.enter_async_context(open_embedded(self.settings.home))
         self._lease = WorkerLease(self.settings.home / "workers")
         self._stack.callback(self._lease.release)
-        if self._worker:
-            self._watcher = asyncio.create_task(self._watch())
-            self._stack.push_async_callback(self._hand_back)
+        self._worker = Worker(self.settings, self._store, self._lease)
+        self._stack.push_async_callback(self._worker.hand_back)
+        if self._works:
+            self._worker.watch(adopt=self._adopts)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Hand back what is not finished and close the store."""
         await self._stack.aclose()
 
-    @property
-    def _executor(self) -> Executor:
-        """The part that carries runs out; it imports the agents, so it is made when a run needs it."""
-        if self._made_executor is None:
-            from orchestrion.runtime.executor import Executor
-
-            self._made_executor = Executor(self.settings, self._store, self._lease.worker)
-        return self._made_executor
-
     async def warm(self) -> None:
         """Import and build beforehand what the first answer needs."""
-        executor = await asyncio.to_thread(lambda: self._executor)
+        executor = await asyncio.to_thread(lambda: self._worker.executor)
         await executor.models(None).warm()
 
     # Sessions
@@ -123,7 +107,7 @@ class Runtime:
         for run in runs:
             if not run.ended:
                 await self.cancel(run.run_id, owner=owner)
-        await self._executor.sandboxes().close(session_id)
+        await self._worker.executor.sandboxes().close(session_id)
         await self._store.records.delete_session(session_id)
         await self.workspace(session_id).destroy()
         for run in runs:
@@ -150,7 +134,7 @@ class Runtime:
             InvalidInput: The goal is empty, or there is no such model or sandbox provider.
             Conflict: This process carries out no runs.
         """
-        if not self._worker:
+        if not self._works:
             raise Conflict("This process carries out no runs.")
         if not request.goal.strip():
             raise InvalidInput("The goal is empty.", "Say what you want done.")
@@ -167,7 +151,7 @@ class Runtime:
         )
         created = ev.RunCreated(run_id=run.run_id, session_id=run.session_id, goal=request.goal, files=request.files)
         await asyncio.gather(keep(session), self._store.records.add_run(run), self._store.journal.append(created))
-        self._start(run, resumed=False)
+        self._worker.start(run, resumed=False)
         return run
 
     async def _check(self, request: RunRequest) -> None:
@@ -175,7 +159,7 @@ class Runtime:
         if request.sandbox not in {None, *get_args(SandboxMode)}:
             raise InvalidInput(f"There is no sandbox provider {request.sandbox}.", "This version has: local.")
         try:
-            await self._executor.models(request.model).prepare("orchestrator")
+            await self._worker.executor.models(request.model).prepare("orchestrator")
         except ConfigError as error:
             raise InvalidInput(error.detail, error.remedy) from None
 
@@ -192,36 +176,6 @@ class Runtime:
             self.workspace(session.session_id).stat(path)
         update = {"title": session.title or _title(request.goal), "updated_at": _now()}
         return session.model_copy(update=update), self._store.records.update_session
-
-    def _start(self, run: Run, *, resumed: bool) -> None:
-        task = asyncio.create_task(self._carry_out(run, resumed), name=run.run_id)
-        self._tasks[run.run_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
-
-    async def _carry_out(self, run: Run, resumed: bool) -> None:
-        try:
-            async with self._slots:
-                await self._executor.carry_out(run, resumed=resumed)
-        except asyncio.CancelledError:
-            if run.run_id in self._stopped:
-                await self._end_stopped(await self._plain_run(run.run_id))
-        except Exception as error:
-            log.exception("run could not be carried out", run_id=run.run_id, error=str(error))
-            failed = ev.RunFailed(
-                code="internal", error=f"The run failed unexpectedly: {type(error).__name__}: {error}"
-            )
-            with suppress(StoreError):  # the store is in trouble: the run waits to be adopted, from its last event
-                await self._executor.settle(run, failed)
-
-    async def _end_stopped(self, run: Run) -> None:
-        """End a run that was stopped, unless it was ending by itself at that moment."""
-        if run.ended:
-            await self._end_visibly(run)
-        else:
-            await self._executor.settle(run, ev.RunCancelledEvent())
-
-    async def _plain_run(self, run_id: str) -> Run:
-        return await self._store.records.run(run_id, None)
 
     def _shown(self, run: Run) -> Run:
         """A run whose process has died is waiting to be taken up, not running."""
@@ -248,20 +202,10 @@ class Runtime:
         if run.ended:
             return run
         await self._store.records.request_cancel(run_id)
-        if run_id in self._tasks:
-            self._stop(run_id)
-        elif not self._lease.alive(run.worker) and await self._claim(run):
-            await self._executor.settle(run, ev.RunCancelledEvent())
+        if not self._worker.stop(run_id) and not self._lease.alive(run.worker) and await self._worker.claim(run):
+            await self._worker.executor.settle(run, ev.RunCancelledEvent())
         await self._wait_for_end(run_id)
         return await self.get_run(run_id, owner=owner)
-
-    def _stop(self, run_id: str) -> None:
-        if run_id not in self._stopped | self._executor.settling:
-            self._stopped.add(run_id)
-            self._tasks[run_id].cancel()
-
-    async def _claim(self, run: Run) -> bool:
-        return await self._store.records.claim_run(run.run_id, self._lease.worker, run.worker)
 
     async def _wait_for_end(self, run_id: str) -> None:
         """Give a run that was asked to stop a moment to do so."""
@@ -283,18 +227,12 @@ class Runtime:
             raise Conflict("That run is finished: there is nothing to resume.", "Send a new goal to its session.")
         if not run.ended and self._lease.alive(run.worker):
             raise Conflict("That run is being carried out.", "Follow it, or cancel it first.")
-        if not self._worker:
+        if not self._works:
             raise Conflict("This process carries out no runs.")
         run = run.model_copy(update={"state": "queued", "worker": self._lease.worker, "ended_at": None, "error": ""})
         await self._store.records.reopen_run(run)
-        await self._go_on(run, "You asked for it.")
+        await self._worker.go_on(run, "You asked for it.")
         return run
-
-    async def _go_on(self, run: Run, reason: str) -> None:
-        """Say that a run goes on, so that its readers stay, and let it."""
-        resumed = ev.RunResumed(run_id=run.run_id, worker=self._lease.worker, reason=reason)
-        await self._store.journal.append(resumed)
-        self._start(run, resumed=True)
 
     # Reading
 
@@ -338,65 +276,6 @@ class Runtime:
     async def health(self) -> list[Check]:
         """Say what works, what is degraded and how to mend it."""
         return await check_all(self.settings, lambda: self._store.records.sessions(None, 1))
-
-    # Looking after runs
-
-    async def _watch(self) -> None:
-        """Stop runs that another process was asked to stop; adopt those whose process has died."""
-        waited = _ADOPT
-        while True:
-            try:
-                for run_id in await self._store.records.cancels(self._lease.worker) & self._tasks.keys():
-                    self._stop(run_id)
-                if self._adopt and waited >= _ADOPT:
-                    waited = 0.0
-                    await self._adopt_orphans()
-            except Exception as error:
-                log.warning("looking after runs failed", error=str(error))
-            await asyncio.sleep(_POLL)
-            waited += _POLL
-
-    async def _adopt_orphans(self) -> None:
-        for run in await self._store.records.orphans(self._lease.worker):
-            if self._lease.alive(run.worker) or not await self._claim(run):
-                continue
-            if run.ended:
-                await self._end_visibly(run)
-            else:
-                await self._go_on(run, "Its process had ended; it goes on from its last step.")
-
-    async def _end_visibly(self, run: Run) -> None:
-        """A process died between a run's record and its terminal event: append what the record says."""
-        last = await self._last_event(run.run_id)
-        if last is not None and last.terminal:
-            await self._store.records.update_run(run.model_copy(update={"worker": None}))
-            return
-        ends: dict[str, ev.EventBase] = {
-            "finished": ev.RunFinished(answer=run.answer),
-            "cancelled": ev.RunCancelledEvent(answer=run.answer),
-            "budget_spent": ev.RunBudgetSpent(kind="unknown", limit=0, answer=run.answer),
-        }
-        failed = ev.RunFailed(code="internal", error=run.error, answer=run.answer)
-        await self._executor.settle(run, ends.get(run.state, failed))
-
-    async def _last_event(self, run_id: str) -> ev.Event | None:
-        last: ev.Event | None = None
-        while page := await self._store.journal.read(run_id, after=last.seq if last else 0):
-            last = page[-1]
-        return last
-
-    async def _hand_back(self) -> None:
-        """Stop working without ending the runs: whoever comes next goes on with them."""
-        self._watcher.cancel()
-        tasks = dict(self._tasks)
-        for run_id, task in tasks.items():
-            if run_id not in self._executor.settling:
-                task.cancel()
-        await asyncio.gather(self._watcher, *tasks.values(), return_exceptions=True)
-        for run_id in tasks.keys() - self._stopped:
-            run = await self._plain_run(run_id)
-            if not run.ended:
-                await self._store.records.update_run(run.model_copy(update={"state": "queued", "worker": None}))
 
 
 def _new_session(title: str, owner: str) -> Session:

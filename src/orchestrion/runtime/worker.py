@@ -1,0 +1,170 @@
+"""The worker: carries runs out in this process, stops them, and goes on with those whose process has died."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orchestrion.core import events as ev
+from orchestrion.core.errors import StoreError
+from orchestrion.core.settings import Settings
+from orchestrion.runtime.lease import WorkerLease
+from orchestrion.store.embedded import Store
+from orchestrion.store.models import Run
+
+if TYPE_CHECKING:
+    from orchestrion.runtime.executor import Executor
+
+log = structlog.get_logger(__name__)
+
+_POLL = 0.5
+_ADOPT = 2.0
+
+
+class Worker:
+    """The runs of this process.
+
+    Args:
+        settings: The effective settings.
+        store: Where everything is kept.
+        lease: This process's claim to be alive.
+    """
+
+    def __init__(self, settings: Settings, store: Store, lease: WorkerLease) -> None:
+        self._settings = settings
+        self._store = store
+        self._lease = lease
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopped: set[str] = set()
+        self._slots = asyncio.Semaphore(settings.max_concurrent_runs)
+        self._made_executor: Executor | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """The part that carries runs out; it imports the agents, so it is made when a run needs it."""
+        if self._made_executor is None:
+            from orchestrion.runtime.executor import Executor
+
+            self._made_executor = Executor(self._settings, self._store, self._lease.worker)
+        return self._made_executor
+
+    def watch(self, *, adopt: bool) -> None:
+        """Begin to look after runs: those that another process asked to stop and, with `adopt`, orphans."""
+        self._watcher = asyncio.create_task(self._watch_forever(adopt))
+
+    def start(self, run: Run, *, resumed: bool) -> None:
+        """Begin to carry a run out that is this worker's."""
+        task = asyncio.create_task(self._carry_out(run, resumed), name=run.run_id)
+        self._tasks[run.run_id] = task
+        task.add_done_callback(lambda _: self._forget(run.run_id))
+
+    def _forget(self, run_id: str) -> None:
+        self._tasks.pop(run_id, None)
+        self._stopped.discard(run_id)
+
+    async def _carry_out(self, run: Run, resumed: bool) -> None:
+        try:
+            async with self._slots:
+                await self.executor.carry_out(run, resumed=resumed)
+        except asyncio.CancelledError:
+            if run.run_id in self._stopped:
+                await self._end_stopped(await self._plain_run(run.run_id))
+        except Exception as error:
+            log.exception("run could not be carried out", run_id=run.run_id, error=str(error))
+            failed = ev.RunFailed(
+                code="internal", error=f"The run failed unexpectedly: {type(error).__name__}: {error}"
+            )
+            with suppress(StoreError):  # the store is in trouble: the run waits to be adopted, from its last event
+                await self.executor.settle(run, failed)
+
+    async def _end_stopped(self, run: Run) -> None:
+        """End a run that was stopped, unless it was ending by itself at that moment."""
+        if run.ended:
+            await self._end_visibly(run)
+        else:
+            await self.executor.settle(run, ev.RunCancelledEvent())
+
+    async def _plain_run(self, run_id: str) -> Run:
+        return await self._store.records.run(run_id, None)
+
+    def stop(self, run_id: str) -> bool:
+        """Stop a run if it is carried out here, and say whether it is. One that is just ending is let end."""
+        if run_id not in self._tasks:
+            return False
+        if run_id not in self._stopped | self.executor.settling:
+            self._stopped.add(run_id)
+            self._tasks[run_id].cancel()
+        return True
+
+    async def claim(self, run: Run) -> bool:
+        """Take a run over from its dead process; False if somebody was faster."""
+        return await self._store.records.claim_run(run.run_id, self._lease.worker, run.worker)
+
+    async def go_on(self, run: Run, reason: str) -> None:
+        """Say that a run goes on, so that its readers stay, and let it."""
+        resumed = ev.RunResumed(run_id=run.run_id, worker=self._lease.worker, reason=reason)
+        await self._store.journal.append(resumed)
+        self.start(run, resumed=True)
+
+    async def _watch_forever(self, adopt: bool) -> None:
+        """Stop runs that another process was asked to stop; adopt those whose process has died."""
+        waited = _ADOPT
+        while True:
+            try:
+                for run_id in await self._store.records.cancels(self._lease.worker):
+                    self.stop(run_id)
+                if adopt and waited >= _ADOPT:
+                    waited = 0.0
+                    await self._adopt_orphans()
+            except Exception as error:
+                log.warning("looking after runs failed", error=str(error))
+            await asyncio.sleep(_POLL)
+            waited += _POLL
+
+    async def _adopt_orphans(self) -> None:
+        for run in await self._store.records.orphans(self._lease.worker):
+            if self._lease.alive(run.worker) or not await self.claim(run):
+                continue
+            if run.ended:
+                await self._end_visibly(run)
+            else:
+                await self.go_on(run, "Its process had ended; it goes on from its last step.")
+
+    async def _end_visibly(self, run: Run) -> None:
+        """A process died between a run's record and its terminal event: append what the record says."""
+        last = await self._last_event(run.run_id)
+        if last is not None and last.terminal:
+            await self._store.records.update_run(run.model_copy(update={"worker": None}))
+            return
+        ends: dict[str, ev.EventBase] = {
+            "finished": ev.RunFinished(answer=run.answer),
+            "cancelled": ev.RunCancelledEvent(answer=run.answer),
+            "budget_spent": ev.RunBudgetSpent(kind="unknown", limit=0, answer=run.answer),
+        }
+        failed = ev.RunFailed(code="internal", error=run.error, answer=run.answer)
+        await self.executor.settle(run, ends.get(run.state, failed))
+
+    async def _last_event(self, run_id: str) -> ev.Event | None:
+        last: ev.Event | None = None
+        while page := await self._store.journal.read(run_id, after=last.seq if last else 0):
+            last = page[-1]
+        return last
+
+    async def hand_back(self) -> None:
+        """Stop working without ending the runs: whoever comes next goes on with them."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        tasks, stopped = dict(self._tasks), set(self._stopped)
+        for run_id, task in tasks.items():
+            if run_id not in self.executor.settling:
+                task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        for run_id in tasks.keys() - stopped:
+            run = await self._plain_run(run_id)
+            if not run.ended:
+                await self._store.records.update_run(run.model_copy(update={"state": "queued", "worker": None}))
