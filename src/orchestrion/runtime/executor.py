@@ -22,7 +22,7 @@ from orchestrion.runtime.past import Past
 from orchestrion.runtime.session_sandbox import SessionSandbox
 from orchestrion.runtime.supervisor import decide, urls_in
 from orchestrion.store.embedded import Store
-from orchestrion.store.models import Budget, Run
+from orchestrion.store.models import AgentName, Budget, Run
 from orchestrion.store.workspace import UPLOADS, Workspace
 from orchestrion.tracing import write_trace
 
@@ -230,7 +230,7 @@ class Executor:
 def _decision(run: Run, history: list[Run]) -> ev.RouteDecided:
     """Have the supervisor decide who takes the run."""
     request = run.request
-    earlier = [other.target for other in history if other.target and other.target != "chat"]
+    earlier: list[AgentName | None] = [other.target for other in history if other.target not in {None, "chat"}]
     found = decide(
         request.goal, request.files, mode=request.mode, agent=request.agent, earlier=earlier[-1] if earlier else None
     )
