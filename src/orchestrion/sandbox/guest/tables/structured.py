@@ -13,6 +13,7 @@ import pandas as pd
 
 from . import names
 from .errors import TableError
+from .numbers import quoted_to_numbers
 from .source import Source
 
 _CHUNK = 50_000
@@ -31,7 +32,7 @@ def read_json(source: Source, encoding: str, errors: str) -> pd.DataFrame:
         raise TableError(f"{source.path.name} is nested too deeply to be a table.") from error
     except ValueError as error:
         raise TableError(f"{source.path.name} is not valid JSON: {error}.") from error
-    return _from_value(value, source)
+    return quoted_to_numbers(_from_value(value, source))
 
 
 def _from_value(value: Any, source: Source) -> pd.DataFrame:
@@ -114,7 +115,7 @@ def read_lines(source: Source, encoding: str, errors: str) -> pd.DataFrame:
             frames.append(_records(records))
     if not frames:
         raise TableError(f"{source.path.name} is a table with 0 rows.")
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    return quoted_to_numbers(frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True))
 
 
 def _json_lines(source: Source, lines: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
