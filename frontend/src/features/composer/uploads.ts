@@ -16,7 +16,10 @@ export interface Upload {
 }
 
 export interface Uploads {
+  /** Those of this session. */
   list: Upload[];
+  /** Whether any is on its way, also one whose session the page has not come to yet. */
+  busy: boolean;
   add: (files: Iterable<File>) => Promise<void>;
   remove: (id: number) => void;
   /** Forget those that are done: they went with the goal. */
@@ -32,7 +35,7 @@ let lastId = 0;
 /** Calls `then` once nothing is on its way any more; a file that failed takes the wish back, to be looked at first. */
 export function useAfterUploads(uploads: Uploads, then: () => void): { waiting: boolean; wait: () => void } {
   const [waiting, setWaiting] = useState(false);
-  const busy = uploads.list.some((upload) => upload.state === 'sending');
+  const { busy } = uploads;
   useEffect(() => {
     if (!waiting || busy) return;
     setWaiting(false);
@@ -92,5 +95,6 @@ export function useUploads(session: string, ensureSession: () => Promise<string>
   };
 
   const list = all.filter((item) => item.session === session);
-  return { list, add, remove, clear: () => setAll((items) => items.filter((item) => item.state === 'sending')) };
+  const busy = all.some((item) => item.state === 'sending');
+  return { list, busy, add, remove, clear: () => setAll((items) => items.filter((item) => item.state === 'sending')) };
 }
