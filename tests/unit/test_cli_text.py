@@ -112,3 +112,7 @@ def test_tables_fit_a_terminal_and_are_whole_without_one() -> None:
     rows = [("ID", "GOAL"), ("run_1", "数据 " * 20)]
     assert all(len(line) <= 30 for line in table(rows, 30))
     assert table(rows, None)[1].endswith("数据")
+
+
+def test_lines_for_the_model_are_not_shown() -> None:
+    assert tail('seen\n@@profile {"rows": 3}\nseen too\n', 5) == (["seen", "seen too"], 0)

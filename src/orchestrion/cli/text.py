@@ -52,6 +52,9 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
 
 
 def tail(text: str, lines: int) -> tuple[list[str], int]:
-    """Return the last non-empty `lines` of `text`, and how many stand before them."""
-    kept = [line.rstrip() for line in clean(text).splitlines() if line.strip()]
+    """Return the last non-empty `lines` of `text`, and how many stand before them.
+
+    Lines that begin with `@@` are left out: code prints them for the model to read.
+    """
+    kept = [line.rstrip() for line in clean(text).splitlines() if line.strip() and not line.startswith("@@")]
     return kept[-lines:], max(len(kept) - lines, 0)
