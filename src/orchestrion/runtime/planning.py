@@ -43,6 +43,11 @@ def earlier_text(runs: list[Run]) -> str:
         return ""
     lines = ["## Earlier in this conversation", ""]
     for run in runs:
-        answer = run.answer if len(run.answer) <= _ANSWER else run.answer[:_ANSWER] + " …"
-        lines += [f"- The user asked: {run.request.goal[:_ANSWER]}", f"  The answer was: {answer}"]
+        lines += [f"- The user asked: {_in_short(run.request.goal)}", f"  The answer was: {_in_short(run.answer)}"]
     return "\n".join(lines)
+
+
+def _in_short(text: str) -> str:
+    """One line, so that nothing in it can pass for a heading or a list of the prompt."""
+    line = " ".join(text.split())
+    return line if len(line) <= _ANSWER else line[:_ANSWER] + " …"
