@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import InvalidInput, NotFound, TooLarge, UnsafePath
+from orchestrion.sandbox.local.ownership import give_tree
+from orchestrion.store import scanning
 from orchestrion.store.workspace import Workspace, split_path, upload_name
 
 
@@ -55,6 +57,66 @@ async def test_planted_links_are_not_followed(space: Workspace, tmp_path: Path) 
     await space.write_text("link", "replaced, not followed")
     assert (secret / "key").read_text() == "s3cret"
     assert "key" not in [file.path for file in await space.list()]
+
+
+async def test_no_listing_passes_through_a_link(space: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "home" / "inner").mkdir(parents=True)
+    (tmp_path / "home" / "inner" / "key").write_text("s3cret")
+    await space.write_text("here.txt", "x")
+    (space.root / "link").symlink_to(tmp_path / "home")
+    assert await space.list("link") == await space.list("link/inner") == []
+    with pytest.raises(UnsafePath):
+        await space.list("../home")
+
+
+def nest(root: Path, levels: int) -> None:
+    """Make folders in each other, deeper than any path may be long."""
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+
+
+async def test_a_bottomless_tree_is_listed_given_away_and_removed(space: Workspace) -> None:
+    await space.write_text("z/report.md", "x")
+    nest(space.root, 3000)
+    assert [file.path for file in await space.list()] == ["z/report.md"]
+    assert list(await space.snapshot()) == ["z/report.md"]
+    give_tree(space.root, os.getuid())
+    await space.destroy()
+    assert not space.root.exists()
+
+
+async def test_names_that_no_client_could_be_told_are_left_out(space: Workspace) -> None:
+    await space.write_text("good.txt", "x")
+    for name in (b"\xff\xfe.txt", b"two\nlines.txt", b"\x1b]0;title\x07.txt"):
+        (space.root / os.fsdecode(name)).write_text("x")
+    (space.root / os.fsdecode(b"bad\xff")).mkdir()
+    (space.root / os.fsdecode(b"bad\xff") / "inner.txt").write_text("x")
+    files = await space.list()
+    assert [file.path for file in files] == ["good.txt"]
+    assert list(await space.snapshot()) == ["good.txt"]
+    files[0].model_dump_json()
+
+
+async def test_a_flood_of_files_is_bounded(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "MAX_FILES", 20)
+    monkeypatch.setattr(scanning, "_MAX_NAMES", 100)
+    for number in range(60):
+        await space.write_text(f"many/{number}.txt", "x")
+        (space.root / f"empty-{number}").mkdir()
+    assert len(await space.list()) <= 20
+
+
+async def test_a_file_of_absurd_size_is_not_read_whole(space: Workspace) -> None:
+    await space.write_text("report.md", "x")
+    os.truncate(space.root / "report.md", 2**33)
+    assert len(await space.read_bytes("report.md", limit=10)) == 10
+    with pytest.raises(TooLarge):
+        await space.read_bytes("report.md")
 
 
 async def test_a_pipe_is_no_file(space: Workspace) -> None:

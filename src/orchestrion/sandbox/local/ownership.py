@@ -9,6 +9,8 @@ from pathlib import Path
 
 _FIRST_UID = 200_000
 _UIDS = 60_000
+_MAX_DEPTH = 64
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def sandbox_uid(session_id: str) -> int:
@@ -20,11 +22,25 @@ def sandbox_uid(session_id: str) -> int:
 def give_tree(root: Path, uid: int) -> None:
     """Make a directory and all in it belong to `uid`, never following a link.
 
-    Works on directory descriptors, so that a name exchanged for a link meanwhile leads nowhere else.
+    Works on directory descriptors, so that a name exchanged for a link meanwhile leads nowhere else. What lies deeper
+    than `_MAX_DEPTH` was made inside the sandbox and belongs to its user already.
     """
     os.chown(root, uid, uid, follow_symlinks=False)
-    for _path, directories, files, fd in os.fwalk(root, follow_symlinks=False):
-        for name in (*directories, *files):
+    with suppress(OSError):
+        _give_folder(os.open(root, _DIRECTORY), uid, _MAX_DEPTH)
+
+
+def _give_folder(folder: int, uid: int, depth: int) -> None:
+    """Give away what is in an open directory, and close it."""
+    try:
+        with os.scandir(folder) as entries:
+            seen = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_folder in seen:
             with suppress(FileNotFoundError):
-                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_uid != uid:
-                    os.chown(name, uid, uid, dir_fd=fd, follow_symlinks=False)
+                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid != uid:
+                    os.chown(name, uid, uid, dir_fd=folder, follow_symlinks=False)
+            if is_folder and depth > 0:
+                with suppress(OSError):
+                    _give_folder(os.open(name, _DIRECTORY, dir_fd=folder), uid, depth - 1)
+    finally:
+        os.close(folder)
