@@ -177,6 +177,35 @@ async def test_code_inside_cannot_kill_the_daemon(sandbox: Sandbox) -> None:
     assert (await sandbox.run_code("1")).results[0].data == "1"
 
 
+async def test_code_inside_cannot_reach_into_the_daemon(sandbox: Sandbox) -> None:
+    code = """
+import ctypes, os, socket
+libc, seen = ctypes.CDLL(None, use_errno=True), []
+for look, names in ((lambda path: open(path, "rb").read(1), "mem maps environ"), (os.readlink, "fd/4 cwd root")):
+    for name in names.split():
+        try:
+            look(f"/proc/1/{name}")
+            seen.append(name)
+        except OSError:
+            pass
+pidfd = os.pidfd_open(1)
+if libc.syscall(438, pidfd, 4, 0) >= 0:
+    seen.append("pidfd_getfd")
+for family in (17, 29, 31, 38, 40, 44):
+    try:
+        socket.socket(family, socket.SOCK_STREAM)
+        seen.append(family)
+    except OSError as error:
+        if error.errno != 97:
+            seen.append(error.errno)
+seen
+"""
+    result = await sandbox.run_code(code)
+    assert [rich.data for rich in result.results] == ["[]"], result.error
+    adjusted = await sandbox.run_command("cat /proc/self/oom_score_adj; ls /proc/self/fd | wc -l")
+    assert adjusted.stdout.split() == ["800", "4"]
+
+
 async def test_a_host_that_dies_takes_its_commands_along(sandbox: Sandbox, sandboxes: Sandboxes) -> None:
     await sandbox.run_code("x = 1")
     run = sandboxes._local._records.root / sandbox.id / "run"

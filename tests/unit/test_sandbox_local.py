@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrion.core.errors import SandboxError, SandboxUnavailable
+from orchestrion.core.errors import SandboxError, SandboxGone, SandboxUnavailable
 from orchestrion.sandbox.guest.guestd.seccomp import build_filter
 from orchestrion.sandbox.local.argv import Mode, Plan, bwrap_argv, daemon_command, environment, etc_files
 from orchestrion.sandbox.local.capture import Capture
-from orchestrion.sandbox.local.interpreter import Interpreter, locate
+from orchestrion.sandbox.local.interpreter import Interpreter, locate, refuse_exposing
 from orchestrion.sandbox.local.ownership import give_tree, sandbox_uid
 from orchestrion.sandbox.local.probe import diagnose
 from orchestrion.sandbox.local.records import Record, Records, boot_id, start_time
-from orchestrion.sandbox.local.wire import parse, text_of
+from orchestrion.sandbox.local.sandbox import _GRACE, LocalSandbox, _Collector
+from orchestrion.sandbox.local.wire import Connection, parse, text_of
 from orchestrion.sandbox.protocols import Limits
 
 
@@ -290,6 +291,54 @@ def test_the_system_call_filter(machine: str, arch: int, unshare: int, clone: in
     assert run_filter(machine, 0x40000003, 1) == 0x80000000
     assert run_filter(machine, arch, 1, 0x10000000) == allow
     assert build_filter("riscv64") is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "calls"), [("x86_64", 0xC000003E, (41, 53)), ("aarch64", 0xC00000B7, (198, 199))]
+)
+def test_only_the_usual_families_of_sockets(machine: str, arch: int, calls: tuple[int, int]) -> None:
+    usual = {1, 2, 10, 16}
+    for call in calls:
+        verdicts = {family: run_filter(machine, arch, call, family) for family in range(64)}
+        assert {family for family, verdict in verdicts.items() if verdict == 0x7FFF0000} == usual
+        assert {verdict for family, verdict in verdicts.items() if family not in usual} == {0x00050000 | 97}
+
+
+@pytest.mark.parametrize("inside", ["", "data", "deeper/data"])
+def test_a_python_that_would_expose_the_data_directory_is_refused(tmp_path: Path, inside: str) -> None:
+    interpreter = Interpreter("/opt/python/bin/python", ((tmp_path / "alice", "/opt/python"),))
+    alice, bob = tmp_path / "alice" / inside, tmp_path / "alice-too"
+    refuse_exposing(interpreter, bob, tmp_path)
+    refuse_exposing(interpreter, bob, Path("/usr/local/bob"))
+    for data, home in ((alice, bob), (bob, alice), (Path("/usr/local/share/orchestrion"), bob)):
+        with pytest.raises(SandboxUnavailable, match="lies inside"):
+            refuse_exposing(interpreter, data, home)
+
+
+class _Flood(Connection):
+    """A guest that has always something to say."""
+
+    def __init__(self, message: dict[str, object]) -> None:
+        self._message = message
+
+    async def receive(self, within: float) -> dict[str, object]:
+        return self._message
+
+
+def _sandbox(place: Path) -> LocalSandbox:
+    return LocalSandbox(Record("sbx_x", "ses_x", "local", 2**22 - 1, 1, "no boot", None, 0.0), Records(place))
+
+
+async def test_a_guest_that_never_pauses_meets_its_deadline(tmp_path: Path) -> None:
+    flood = _Flood({"type": "output", "stream": "stdout", "text": "x"})
+    with pytest.raises(SandboxGone, match="past its time"):
+        await _sandbox(tmp_path)._converse(flood, _Collector(None), 0.05 - _GRACE)
+
+
+async def test_a_guest_may_not_send_results_without_end(tmp_path: Path) -> None:
+    flood = _Flood({"type": "rich", "kind": "png", "data": ""})
+    with pytest.raises(SandboxError, match="too many"):
+        await _sandbox(tmp_path)._converse(flood, _Collector(None), 60)
 
 
 def test_the_room_is_light_until_it_is_used() -> None:

@@ -69,3 +69,26 @@ def locate(python: Path | None) -> Interpreter:
     if not (prefix / "pyvenv.cfg").is_file():
         return Interpreter(str(Path(executable).resolve()), tuple(mounts))
     return Interpreter(f"{MOUNT}/bin/{path.name}", ((prefix, MOUNT), *mounts))
+
+
+def refuse_exposing(interpreter: Interpreter, data: Path, user_home: Path) -> None:
+    """Refuse a Python whose directories would let a sandbox read what is private.
+
+    A Python installed right into a home directory has that as its prefix, and the prefix is mounted.
+
+    Args:
+        interpreter: What will be mounted.
+        data: The data directory, which must not be inside /usr either.
+        user_home: The home directory of whoever runs us.
+
+    Raises:
+        SandboxUnavailable: One of them lies inside a mount.
+    """
+    mounts = [source.resolve() for source, _ in interpreter.mounts]
+    for place, shown in ((data, [Path("/usr"), *mounts]), (user_home, mounts)):
+        holder = next((mount for mount in shown if place.resolve().is_relative_to(mount)), None)
+        if holder is not None:
+            raise SandboxUnavailable(
+                f"A sandbox would see {holder}, and {place} lies inside it.",
+                "Set ORCHESTRION_HOME to another place, or ORCHESTRION_SANDBOX_PYTHON to another Python.",
+            )

@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrion.core.errors import SandboxError, SandboxUnavailable
 from orchestrion.sandbox.local import launch, ownership, records
 from orchestrion.sandbox.local.argv import USER_ID, Mode, Plan, bwrap_argv, daemon_command
-from orchestrion.sandbox.local.interpreter import Interpreter, locate
+from orchestrion.sandbox.local.interpreter import Interpreter, locate, refuse_exposing
 from orchestrion.sandbox.local.probe import find_mode, knows_disable_userns, require_programs, write_etc
 from orchestrion.sandbox.local.sandbox import LocalSandbox
 from orchestrion.sandbox.protocols import Availability, SandboxSpec
@@ -43,6 +43,8 @@ class LocalProvider:
     name = "local"
 
     def __init__(self, home: Path, python: Path | None = None) -> None:
+        self._home = home
+        self._user_home = Path("~").expanduser()
         self._records = records.Records(home / "sandboxes")
         self._python = python
         self._ground: _Ground | None = None
@@ -101,6 +103,7 @@ class LocalProvider:
         if self._ground is None:
             require_programs()
             interpreter = await asyncio.to_thread(locate, self._python)
+            refuse_exposing(interpreter, self._home, self._user_home)
             disable = await knows_disable_userns()
             self._ground = _Ground(await find_mode(interpreter, disable), interpreter, disable)
         return self._ground

@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal["text", "html", "json", "png"]
 
 _GRACE = 10
 _RICH_BYTES = 64 * 1024 * 1024
+_RICH_COUNT = 200
 _KINDS: dict[str, Kind] = {"text": "text", "html": "html", "json": "json", "png": "png"}
 _STREAMS: dict[str, Stream] = {"stdout": "stdout", "stderr": "stderr"}
 
@@ -51,8 +52,8 @@ class _Collector:
 
     def _rich(self, kind: str, data: str) -> None:
         self._rich_size += len(data)
-        if kind not in _KINDS or self._rich_size > _RICH_BYTES:
-            raise SandboxError("The sandbox sent results that are too large or of an unknown kind.")
+        if kind not in _KINDS or self._rich_size > _RICH_BYTES or len(self.results) >= _RICH_COUNT:
+            raise SandboxError("The sandbox sent results that are too many, too large or of an unknown kind.")
         self.results.append(Rich(_KINDS[kind], data))
 
 
@@ -168,7 +169,9 @@ class LocalSandbox:
         begin = time.monotonic()
         while True:
             left = begin + seconds + _GRACE + seen.waited - time.monotonic()
-            message = await connection.receive(max(left, 0.001))
+            if left <= 0:  # a guest that never pauses would never let `receive` time out
+                raise SandboxGone("The sandbox went on past its time.", "The next request makes a new one.")
+            message = await connection.receive(left)
             if message.get("type") in ("done", "failed"):
                 return message
             await seen.take(message)

@@ -5,7 +5,8 @@ reach, replace or remove that socket. One connection carries one request: a line
 until `done`, `failed`, `cancelled` or `pong`. The line `{"op": "cancel"}`, or the end of the connection, ends what
 the request started.
 
-As process 1 it can't be killed from inside, and when it ends the kernel ends every other process with it.
+As process 1 it can't be killed from inside, and when it ends the kernel ends every other process with it. Nor can
+code inside reach into its memory or descriptors, though it is the same user's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .commands import Command
 from .kernel_host import KernelHost
 from .limits import GuestLimits, apply_limits
 from .memory import enforce_memory
-from .seccomp import apply_filter
+from .seccomp import apply_filter, set_dumpable
 from .supervisor import Supervised, reap
 
 _LINE = 8 * 1024 * 1024
@@ -114,6 +115,7 @@ def main() -> None:
     os.umask(0o022)
     apply_limits(limits)
     apply_filter()
+    set_dumpable(False)
     listener = socket.socket(fileno=int(config["listener"]))
     listener.set_inheritable(False)
     asyncio.run(Daemon(limits, float(config["idle_seconds"])).serve(listener))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from .limits import GuestLimits, apply_user_limits
 from .proctree import Identity, Process, descendants, kill_family, orphans, process_table
+from .seccomp import set_dumpable
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -49,12 +50,19 @@ def _arrange(fds: dict[int, int]) -> None:
         os.dup2(ours, target, inheritable=True)
 
 
+def _lay_bare(limits: GuestLimits) -> None:
+    """Let go of what the daemon had open, then of its protection: /proc/self is closed to us with it."""
+    os.closerange(4, limits.open_files)
+    set_dumpable(True)
+
+
 def _execute(launch: Launch) -> None:
     """In the child: become the program."""
     for number in _RESET:
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
     _arrange(launch.fds)
+    _lay_bare(launch.limits)
     apply_user_limits(launch.limits)
     try:
         os.chdir(launch.cwd)
@@ -83,7 +91,7 @@ def _supervise(launch: Launch, status: int) -> None:
     if child == 0:
         _execute(launch)
     os.dup2(status, 3)
-    os.closerange(4, launch.limits.open_files)
+    _lay_bare(launch.limits)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
