@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import Conflict, InvalidInput
 from orchestrion.store.workspace import Workspace
-from orchestrion.tools.rendering import escape_title, safe_text
+from orchestrion.tools.rendering import escape_quote, escape_title, safe_text
 from orchestrion.tools.report import Citation, Report, Section, build_report, verify_report
 from orchestrion.tools.sources import Document, add_source
 
@@ -175,6 +176,52 @@ async def test_nothing_hostile_gets_through(workspace: Workspace) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](java&#115;cript:alert(1))",
+        "[a](&#x6A;avascript:alert(1))",
+        "[a](javascript&colon;alert(1))",
+        "[a](javascript\\:alert(1))",
+        "[a](java&Tab;script:alert(1))",
+        "> [a]: javascript:alert(1)",
+        "- [a]: data:text/html,x",
+        "[a\\]b]: vbscript:x",
+        "[a](\n javascript:x)",
+    ],
+)
+def test_no_disguise_of_a_scheme_survives(text: str) -> None:
+    safe, _ = safe_text(text, (), str)
+    assert not re.search("javascript|vbscript|data:|&|java", safe, re.IGNORECASE), safe
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[ok](https://x.org/a:b?c=d&amp;e)",
+        "[m](mailto:a@b.org)",
+        "[s](sources/S1.md)",
+        "[h](#part-2)",
+        "Sales [2024]: a record: 5",
+    ],
+)
+def test_honest_links_are_left_alone(text: str) -> None:
+    assert safe_text(text, (), str) == (text, [])
+
+
+def test_a_quote_shows_no_picture_even_by_name() -> None:
+    assert escape_quote("![x] ![y](http://e/p.png) [z][x]") == "!\\[x] !\\[y\\](http://e/p.png) [z\\][x]"
+
+
+async def test_an_index_that_was_tampered_with_names_no_other_file(workspace: Workspace) -> None:
+    index = json.loads(await workspace.read_text("sources/index.json"))
+    for stored in ("../../../etc/passwd", "sources/x](javascript:alert(1))[.md", "report.md"):
+        index["sources"][0]["stored"] = stored
+        await workspace.write_text("sources/index.json", json.dumps(index))
+        with pytest.raises(Conflict, match="damaged"):
+            await built(workspace, Section(text="x", citations=[cite("S1", "y")]))
+
+
 @pytest.mark.parametrize("sections", [[], [Section()], [Section(heading="Only a heading", text="  ")]])
 async def test_an_empty_report_is_refused(workspace: Workspace, sections: list[Section]) -> None:
     with pytest.raises(InvalidInput, match="empty"):
@@ -201,6 +248,13 @@ async def test_tampering_is_noticed(workspace: Workspace) -> None:
         "Citation 2 is not listed in report.md.",
         "The picture charts/cost%20by%20year.png is not there.",
     ]
+
+
+@pytest.mark.parametrize("planted", ["[" * 100_000, "5", "null", '[{"n": "x"}]', "\0"])
+async def test_planted_citations_are_a_problem_not_a_crash(workspace: Workspace, planted: str) -> None:
+    await built(workspace, Section(text="x"))
+    await workspace.write_text("citations.json", planted)
+    assert "can't be checked" in (await verify_report(workspace))[0]
 
 
 async def test_pictures_inside_code_are_no_pictures(workspace: Workspace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from html import unescape
 from pathlib import PurePosixPath
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
@@ -24,9 +25,12 @@ PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp")
 _TAG = re.compile(r"<(?!https?://[^\s<>]*>)(?=[A-Za-z/!?])")
 _IMAGE = re.compile(r"!\[([^\]]{0,1000})\]\(([^)]{0,2000})\)")
 _IMAGE_BY_NAME = re.compile(r"!(\[[^\]]{0,1000}\](?!\())")
+# What follows `](`, or the `]:` of a definition, which may stand in a quote or a list.
 _DESTINATION = re.compile(
-    r"(\]\(\s*<?|^\s{0,3}\[[^\]]+\]:\s*<?)(?!https?:|mailto:)[A-Za-z][A-Za-z0-9+.-]*:[^\s)>]*", re.M
+    r"(\]\(\s{0,100}<?|^[ \t>*+\-0-9.)]{0,40}\[(?:[^\]\\]|\\.){1,1000}\]:\s{0,100}<?)([^\s)>]*)", re.M
 )
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_HARMLESS = re.compile(r"https?:|mailto:", re.IGNORECASE)
 _CODE_SPAN = re.compile(r"(`+[^`]*`+)")
 _CODE = re.compile(r"^\s{0,3}(`{3,}|~{3,}).*?^\s{0,3}\1[`~]*[ \t]*$|`[^`\n]{1,500}`", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
@@ -48,7 +52,8 @@ def escape_title(text: str) -> str:
 
 def escape_quote(text: str) -> str:
     """Return a quote that reads as it is written: only what could act is escaped."""
-    return re.sub(r"\](?=[(\[:])", r"\\]", _TAG.sub("&lt;", text)).replace("`", "\\`")
+    text = re.sub(r"\](?=[(\[:])|(?<=!)\[", r"\\\g<0>", _TAG.sub("&lt;", text))
+    return text.replace("`", "\\`")
 
 
 def destination(path: str) -> str:
@@ -108,6 +113,13 @@ def safe_text(text: str, pictures: Collection[str], mark: Callable[[str], str]) 
     return "\n".join([*lines, fence] if fence else lines), lost
 
 
+def _without_scheme(found: re.Match[str]) -> str:
+    """Cut a destination that does anything but lead to a page; Markdown undoes escapes and entities, so do we."""
+    plain = unescape(found.group(2)).replace("\\", "")
+    leads_away = _SCHEME.match(re.sub(r"[\x00-\x20]", "", plain))
+    return found.group(0) if not leads_away or _HARMLESS.match(plain) else f"{found.group(1)}#"
+
+
 def _picture_path(inside: str) -> str:
     """Return the path in a picture's parentheses, without its angle brackets or title."""
     inside = inside.strip()
@@ -126,5 +138,5 @@ def _safe_prose(text: str, pictures: Collection[str], mark: Callable[[str], str]
     pieces = _CODE_SPAN.split(text)
     for position in range(0, len(pieces), 2):
         piece = _IMAGE_BY_NAME.sub(r"\1", _IMAGE.sub(image, _TAG.sub("&lt;", pieces[position])))
-        pieces[position] = mark(_DESTINATION.sub(r"\1#", piece))
+        pieces[position] = mark(_DESTINATION.sub(_without_scheme, piece))
     return "".join(pieces)

@@ -319,7 +319,7 @@ async def verify_report(workspace: Workspace) -> list[str]:
         index = await load_index(workspace)
     except NotFound as error:
         return [error.detail]
-    except (OrchestrionError, ValueError) as error:
+    except (OrchestrionError, ValueError, RecursionError, TypeError) as error:
         return [f"The report can't be checked: {error}"]
     problems = [problem for entry in entries if (problem := await _problem(workspace, index, entry))]
     listed = {int(number) for number in re.findall(r"^(\d+)\. \*\*", markdown, re.MULTILINE)}

@@ -73,10 +73,10 @@ class Source(BaseModel):
         replaced: A newer version of the same origin is stored; this one can still be cited.
     """
 
-    id: str
+    id: str = Field(pattern=r"^S[0-9]{1,6}$")
     title: str
     origin: str
-    stored: str
+    stored: str = Field(pattern=r"^sources/S[0-9]{1,6}\.md$")
     kind: str
     retrieved_at: datetime
     sha256: str
