@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _can_be_sent(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        """Refuse a key that no request could carry; an empty one would let everyone in."""
+        for key in keys:
+            value = key.get_secret_value()
+            if not value or not value.isascii() or not value.isprintable() or " " in value:
+                raise ValueError("A key must be made of visible ASCII characters")
+        return keys
+
     @field_validator("home", "models_file", "sandbox_python", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

@@ -15,7 +15,7 @@ from orchestrion.store.workspace import Workspace
 
 _PIECE = 256 * 1024
 _PACKED = (".zip", ".gz", ".xlsx", ".docx", ".parquet", ".png", ".jpg", ".jpeg", ".pdf", ".mp4")
-_FIRST_YEAR = 1980
+_FIRST_YEAR, _LAST_YEAR = 1980, 2107
 
 
 class _Pipe:
@@ -40,10 +40,18 @@ class _Pipe:
         return taken
 
 
+def _stamp(changed: float) -> tuple[int, int, int, int, int, int]:
+    """Return a time as zip keeps it, which knows only some years; code in a sandbox may have set any."""
+    with suppress(OverflowError, OSError, ValueError):
+        moment = time.localtime(changed)
+        if _FIRST_YEAR <= moment.tm_year <= _LAST_YEAR:
+            return moment[:6]
+    return (_FIRST_YEAR, 1, 1, 0, 0, 0)
+
+
 def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
-    moment = time.localtime(info.st_mtime)
-    stamp = moment[:6] if moment.tm_year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
-    entry = zipfile.ZipInfo(path, stamp)
+    # To Windows a backslash parts folders, so `a\\..\\..\\b` would climb out of where it is unpacked.
+    entry = zipfile.ZipInfo(path.replace("\\", "_"), _stamp(info.st_mtime))
     packed = path.lower().endswith(_PACKED)
     entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16

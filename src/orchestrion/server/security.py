@@ -47,6 +47,14 @@ def host_name(netloc: str) -> str:
         return ""
 
 
+def _netloc(origin: str) -> str:
+    """Return the `name:port` of an Origin header, or an empty string for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
 @dataclass(frozen=True)
 class Gate:
     """The rules, taken from the settings once.
@@ -91,7 +99,7 @@ class Gate:
             if headers.get("sec-fetch-site", "none") in {"same-origin", "none"}:
                 return
         else:
-            netloc = urlsplit(origin).netloc.lower()
+            netloc = _netloc(origin)
             same = netloc != "" and netloc == headers.get("host", "").lower()
             if same or netloc in self.hosts or host_name(netloc) in self.hosts:
                 return
@@ -106,7 +114,7 @@ class Gate:
             return LOCAL_OWNER
         given = sent_key(headers).encode()
         fits = [key for key in self.keys if hmac.compare_digest(key.encode(), given)]
-        return owner_of(fits[0]) if fits else None
+        return owner_of(fits[0]) if given and fits else None
 
 
 def sent_key(headers: Headers) -> str:
