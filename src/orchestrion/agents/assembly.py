@@ -22,6 +22,8 @@ from orchestrion.store.models import AgentName
 
 AgentGraph: TypeAlias = CompiledStateGraph[Any, AgentContext, Any, Any]
 
+_GRAPHS = 64
+
 ABILITIES: dict[AgentName, str] = {
     "data": "analyses data files in a sandbox: profile, cleaning, statistics, charts, a report",
     "research": "answers from uploaded documents and given URLs: search, reading, a report with checked citations",
@@ -51,6 +53,8 @@ class Agents:
         """Return the graph of an agent that thinks with `model`."""
         key = (name, id(model))
         if key not in self._graphs:
+            if len(self._graphs) >= _GRAPHS:
+                self._graphs.clear()  # clients choose the models, so the cache is bounded; graphs come back at a call
             self._graphs[key] = (model, self._assemble(name, model))
         return self._graphs[key][1]
 

@@ -43,7 +43,7 @@ class EffectsLedger(AgentMiddleware[AgentState[Any], AgentContext]):
         call_id = str(request.tool_call["id"])
         settled = context.ledger.finished.get(call_id)
         if settled is not None:
-            return _message(request, settled.result, "error" if settled.status == "error" else "success")
+            return _message(request, settled.result, "success" if settled.status == "ok" else "error")
         if call_id in context.ledger.cut_off and not read_only(request):
             await context.emit(_finished(request, "unknown", _UNKNOWN, 0.0))
             return _message(request, _UNKNOWN, "error")

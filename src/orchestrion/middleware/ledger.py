@@ -10,7 +10,12 @@ from orchestrion.core.events import Event, ToolFinished, ToolStarted
 
 @dataclass
 class Ledger:
-    """Tool calls of a run that was resumed, by call id."""
+    """Tool calls of a run that was resumed, by call id.
+
+    Attributes:
+        finished: Those that came to their end.
+        cut_off: Those that did not, because the process died or the run was stopped.
+    """
 
     finished: dict[str, ToolFinished] = field(default_factory=dict)
     cut_off: set[str] = field(default_factory=set)
@@ -22,8 +27,7 @@ class Ledger:
         for event in events:
             if isinstance(event, ToolStarted):
                 ledger.cut_off.add(event.call_id)
-            elif isinstance(event, ToolFinished):
+            elif isinstance(event, ToolFinished) and event.status != "cancelled":
                 ledger.cut_off.discard(event.call_id)
-                if event.status != "cancelled":
-                    ledger.finished[event.call_id] = event
+                ledger.finished[event.call_id] = event
         return ledger

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import AgentState, ModelRequest, ModelResponse
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolCall
 
 from orchestrion.core.ids import new_id
 from orchestrion.middleware.context import AgentContext
@@ -27,12 +27,15 @@ class UniqueCalls(AgentMiddleware[AgentState[Any], AgentContext]):
 
 
 def _renamed(message: BaseMessage, seen: set[str]) -> BaseMessage:
-    if not isinstance(message, AIMessage) or not any(call["id"] in seen | {None} for call in message.tool_calls):
+    if not isinstance(message, AIMessage):
         return message
-    calls = [
-        {**call, "id": new_id("call")} if call["id"] in seen or call["id"] is None else call
-        for call in message.tool_calls
-    ]
+    calls: list[ToolCall] = []
+    for call in message.tool_calls:
+        known = call["id"] is None or call["id"] in seen
+        calls.append({**call, "id": new_id("call")} if known else call)
+        seen.add(str(call["id"]))
+    if calls == message.tool_calls:
+        return message
     blocks = [block for block in message.content if isinstance(block, str) or block.get("type") != "tool_use"]
     content = message.content if isinstance(message.content, str) else blocks
     return message.model_copy(update={"tool_calls": calls, "content": content})

@@ -55,7 +55,7 @@ class _Rendering:
             yield self._record(event, "episode_end", end | {"files": [file.path for file in event.files]})
 
     def _tool_call(self, event: ev.ToolFinished) -> dict[str, Any]:
-        started = self._calls.pop(event.call_id, None)
+        started = self._calls.get(event.call_id)  # a stopped call may be told a second end
         return {
             "call_id": event.call_id,
             "name": event.name,
