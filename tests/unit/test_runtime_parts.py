@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
+from langchain_core.messages import AIMessage, ToolMessage
 
 from orchestrion.core import events as ev
 from orchestrion.core.errors import BudgetSpent
+from orchestrion.core.settings import Settings
+from orchestrion.middleware.context import AgentContext
+from orchestrion.middleware.effects import EffectsLedger
 from orchestrion.middleware.ledger import Ledger
 from orchestrion.middleware.meter import Meter
+from orchestrion.middleware.tool_errors import ToolErrors
+from orchestrion.middleware.unique_calls import UniqueCalls
+from orchestrion.models.playbook import PlaybookModel
 from orchestrion.runtime.lease import WorkerLease
 from orchestrion.runtime.partial import partial_report
 from orchestrion.runtime.past import Past
 from orchestrion.runtime.planning import steps_of
 from orchestrion.store.models import Budget
+from orchestrion.store.workspace import Workspace
 
 
 def test_steps_are_the_numbered_lines() -> None:
@@ -71,7 +83,98 @@ def test_the_ledger_knows_what_was_cut_off() -> None:
     events = [started("a"), finished("a", "ok"), started("b"), started("c"), finished("c", "cancelled")]
     ledger = Ledger.from_events(events)
     assert set(ledger.finished) == {"a"}
-    assert ledger.cut_off == {"b"}
+    assert ledger.cut_off == {"b", "c"}
+
+
+async def test_a_stopped_call_is_not_silently_repeated() -> None:
+    ledger = Ledger.from_events([started("a"), finished("a", "cancelled")])
+    emitted, context = in_context(ledger)
+    answer = await EffectsLedger().awrap_tool_call(tool_call(context, "a"), never)
+    assert isinstance(answer, ToolMessage)
+    assert "outcome of this call is unknown" in answer.text
+    assert [event.type for event in emitted] == ["tool.finished"]
+
+
+async def test_a_settled_call_is_answered_from_the_ledger_without_an_event() -> None:
+    ledger = Ledger.from_events([started("a"), finished("a", "unknown")])
+    emitted, context = in_context(ledger)
+    answer = await EffectsLedger().awrap_tool_call(tool_call(context, "a"), never)
+    assert isinstance(answer, ToolMessage)
+    assert (answer.text, answer.status, emitted) == ("r", "error", [])
+
+
+async def test_a_tool_with_a_bug_does_not_end_the_run() -> None:
+    async def buggy(_: ToolCallRequest) -> ToolMessage:
+        raise RecursionError("too deep")
+
+    answer = await ToolErrors().awrap_tool_call(tool_call(in_context(Ledger())[1], "a"), buggy)
+    assert isinstance(answer, ToolMessage)
+    assert "RecursionError: too deep" in answer.text
+    assert answer.status == "error"
+
+
+async def test_a_spent_budget_goes_through_a_tool() -> None:
+    async def spent(_: ToolCallRequest) -> ToolMessage:
+        raise BudgetSpent("tokens", 1)
+
+    with pytest.raises(BudgetSpent):
+        await ToolErrors().awrap_tool_call(tool_call(in_context(Ledger())[1], "a"), spent)
+
+
+async def test_ids_that_repeat_within_one_answer_are_told_apart() -> None:
+    calls = [{"name": "execute", "args": {}, "id": name} for name in ("call_0", "call_0", "call_1")]
+
+    async def answer(_: ModelRequest[AgentContext]) -> ModelResponse[Any]:
+        return ModelResponse(result=[AIMessage("", tool_calls=calls)])
+
+    request = ModelRequest(model=PlaybookModel(role="data"), messages=[])
+    response = await UniqueCalls().awrap_model_call(request, answer)
+    ids = [call["id"] for message in response.result if isinstance(message, AIMessage) for call in message.tool_calls]
+    assert ids[::2] == ["call_0", "call_1"]
+    assert len(set(ids)) == 3
+
+
+def test_working_time_is_counted_and_idle_time_is_not() -> None:
+    def at(second: int, event: type[ev.EventBase], **values: Any) -> Any:
+        return event(ts=datetime.fromtimestamp(second, UTC), **values)
+
+    past = Past.from_events(
+        [
+            at(0, ev.RunCreated, session_id="s", goal="g"),
+            at(50, ev.RunStarted, worker="w"),
+            at(60, ev.RunPhase, phase="plan", title="t"),
+            at(980, ev.RunResumed, worker="w", reason="r"),
+            at(985, ev.RunNotice, code="waiting_for_turn", text="t"),
+            at(990, ev.RunStarted, worker="w"),
+            at(995, ev.RunPhase, phase="execute", title="t"),
+            at(990, ev.RunPhase, phase="execute", title="a clock that was set back"),
+        ]
+    )
+    assert past.seconds == 15
+    assert past.worked_until == datetime.fromtimestamp(990, UTC)
+
+
+def in_context(ledger: Ledger) -> tuple[list[ev.EventBase], AgentContext]:
+    emitted: list[ev.EventBase] = []
+
+    async def append(event: ev.EventBase) -> ev.EventBase:
+        emitted.append(event)
+        return event
+
+    async def no_sandbox() -> Any:
+        raise AssertionError
+
+    context = AgentContext("run", "ses", Workspace(Path("/nowhere")), Settings(), append, no_sandbox, ledger=ledger)
+    return emitted, context
+
+
+def tool_call(context: AgentContext, call_id: str) -> ToolCallRequest:
+    runtime: Any = SimpleNamespace(context=context)
+    return ToolCallRequest({"name": "execute", "args": {}, "id": call_id}, None, {}, runtime)
+
+
+async def never(_: ToolCallRequest) -> ToolMessage:
+    raise AssertionError("the tool was run")
 
 
 def test_a_partial_report_says_so_and_keeps_what_was_found() -> None:

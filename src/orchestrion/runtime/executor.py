@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
 from orchestrion.agents import Agents
 from orchestrion.core import events as ev
-from orchestrion.core.errors import BudgetSpent, OrchestrionError
+from orchestrion.core.errors import BudgetSpent, Conflict, OrchestrionError
 from orchestrion.core.settings import Settings
 from orchestrion.middleware.context import AgentContext
 from orchestrion.middleware.meter import Meter
 from orchestrion.middleware.model_calls import ModelCallRecorder
 from orchestrion.models import Models, explain, is_model_error
 from orchestrion.runtime.flow import Flow
-from orchestrion.runtime.past import Past
+from orchestrion.runtime.past import REPORT, Past
 from orchestrion.runtime.session_sandbox import SessionSandbox
 from orchestrion.runtime.supervisor import decide, urls_in
 from orchestrion.store.embedded import Store
@@ -116,7 +117,7 @@ class Executor:
         return await self.settle(run, end, flow)
 
     async def _flow(self, run: Run, resumed: bool) -> Flow:
-        past = Past.from_events(await self._all_events(run.run_id)) if resumed else Past()
+        past = await self._past(run) if resumed else Past()
         models = self.models(run.request.model)
         role = "chat" if run.request.mode == "chat" else "orchestrator"
         started = ev.RunStarted(
@@ -133,7 +134,8 @@ class Executor:
     def _context(self, run: Run, past: Past) -> AgentContext:
         sandbox = SessionSandbox(self.sandboxes, run.request.sandbox)
         workspace = self.workspace(run.session_id)
-        meter = Meter(full_budget(run.request.budget, self._settings), past.usage, past.steps, past.granted)
+        budget = full_budget(run.request.budget, self._settings)
+        meter = Meter(budget, past.usage, past.steps, past.granted, started=monotonic() - past.seconds)
         context = AgentContext(
             run_id=run.run_id,
             session_id=run.session_id,
@@ -157,6 +159,23 @@ class Executor:
         runs = await self._store.records.runs(None, session_id=run.session_id, limit=_HISTORY + 1)
         ended = [other for other in runs if other.run_id != run.run_id and other.ended and other.answer]
         return list(reversed(ended[:_HISTORY]))
+
+    async def _past(self, run: Run) -> Past:
+        """Read what a run has done that goes on.
+
+        Raises:
+            Conflict: A later task has made the session's plan and report its own.
+        """
+        past = Past.from_events(await self._all_events(run.run_id))
+        runs = await self._store.records.runs(None, session_id=run.session_id, limit=_HISTORY)
+        since = past.worked_until
+        later = [other for other in runs if since and other.started_at and other.started_at > since]
+        if past.plan and any(other.target not in {None, "chat"} for other in later):
+            raise Conflict(
+                "A later task of this conversation has taken over its files since.",
+                "Send the goal again as a new one.",
+            )
+        return past
 
     async def _all_events(self, run_id: str) -> list[ev.Event]:
         events: list[ev.Event] = []
@@ -196,35 +215,40 @@ class Executor:
             self.settling.discard(run.run_id)
 
     async def _settle(self, run: Run, end: ev.EventBase, flow: Flow | None) -> Run:
-        files = await self._files(run)
-        fields = {"run_id": run.run_id, "files": files, "agent": "orchestrator" if flow else "system"}
+        past = Past.from_events(await self._all_events(run.run_id))
+        fields = {"run_id": run.run_id, "files": _files(past), "agent": "orchestrator" if flow else "system"}
         end = end.model_copy(update=fields)
         run = run.model_copy(
             update={
                 "state": end.model_dump()["type"].removeprefix("run."),
                 "answer": getattr(end, "answer", ""),
                 "error": getattr(end, "error", ""),
-                "usage": flow.context.meter.usage if flow else run.usage,
-                "target": flow.run.target if flow else run.target,
+                "usage": flow.context.meter.usage if flow else past.usage,
+                "target": past.decision.target if past.decision else run.target,
+                "worker": self._worker,
                 "ended_at": _now(),
             }
         )
         await self._store.records.update_run(run)
         await self._store.journal.append(end)
-        run = run.model_copy(update={"worker": None})
-        await self._store.records.update_run(run)
-        if run.state == "finished":
-            await self._store.checkpoints.adelete_thread(run.run_id)
-        await write_trace(run, self._store.journal, self._store.blobs, self.trace_directory(run.run_id))
-        return run
+        await self._store.records.release_run(run.run_id, self._worker)
+        await self._tidy_up(run)
+        return run.model_copy(update={"worker": None})
 
-    async def _files(self, run: Run) -> list[ev.FileRef]:
-        """List the files that the run wrote, the report first."""
-        written: dict[str, ev.FileRef] = {}
-        for event in await self._all_events(run.run_id):
-            if isinstance(event, ev.ArtifactWritten) and not event.file.path.startswith(_WORKING_FILES):
-                written[event.file.path] = event.file
-        return sorted(written.values(), key=lambda file: (file.path != "report.md", file.path))[:_FILES]
+    async def _tidy_up(self, run: Run) -> None:
+        """Drop what an ended run needs no more and write its trace; nothing here changes how it ended."""
+        try:
+            if run.state == "finished":
+                await self._store.checkpoints.adelete_thread(run.run_id)
+            await write_trace(run, self._store.journal, self._store.blobs, self.trace_directory(run.run_id))
+        except Exception as error:
+            log.warning("the run's trace could not be written; it is made again when asked for", error=str(error))
+
+
+def _files(past: Past) -> list[ev.FileRef]:
+    """List the files that a run wrote, the report first."""
+    written = [file for path, file in past.artifacts.items() if not path.startswith(_WORKING_FILES)]
+    return sorted(written, key=lambda file: (file.path != REPORT, file.path))[:_FILES]
 
 
 def _decision(run: Run, history: list[Run]) -> ev.RouteDecided:

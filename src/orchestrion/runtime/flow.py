@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langgraph.types import Durability
 
 from orchestrion.agents import ABILITIES, AgentGraph, Agents
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import InvalidInput, OrchestrionError
 from orchestrion.core.events import ArtifactWritten, PlanStep, PlanUpdated, RouteDecided, RunPhase
 from orchestrion.middleware.context import AgentContext
 from orchestrion.middleware.model_calls import ModelCallRecorder
@@ -25,8 +27,11 @@ from orchestrion.store.models import AgentName, Run
 from orchestrion.store.protocols import Journal
 from orchestrion.store.workspace import UPLOADS
 
+log = structlog.get_logger(__name__)
+
 _HISTORY_CHARACTERS = 60_000
 _REPORT_CHARACTERS = 60_000
+_REPORT_TAG = re.compile(r"<(?=\s*/?\s*report)", re.IGNORECASE)
 _COORDINATION = ("plan.md", "task.md", REPORT, "summary.md", "citations.json")
 
 
@@ -101,7 +106,10 @@ class Flow:
                     await self._execute(agent, task)
                 return await self._summarize("The task is done.")
         except Exception as error:
-            await self._rescue(str(error))
+            try:
+                await self._rescue(str(error))
+            except OrchestrionError as lost:  # what ended the run matters more than that its report can't be kept
+                log.warning("no partial report could be written", error=str(lost))
             raise
 
     async def _plan(self, agent: AgentName) -> str:
@@ -153,7 +161,7 @@ class Flow:
             "summary_user",
             goal=self.run.request.goal,
             outcome=outcome,
-            report=report.replace("</report", "<\u200b/report"),
+            report=_REPORT_TAG.sub("<\u200b", report),
         )
         summary = await self._ask(render("orchestrator", "summary_system"), asked)
         await self._write("summary.md", f"# Summary\n\n{summary.strip()}\n", "The summary")
@@ -196,7 +204,8 @@ class Flow:
                 given = None
                 if not state.next:
                     return _last_words(state.values["messages"])
-        durability: Durability | None = "async" if graph.checkpointer else None
+        # A step is kept before the next begins: a tool call whose step is lost would be asked for, and made, again.
+        durability: Durability | None = "sync" if graph.checkpointer else None
         result = await graph.ainvoke(given, config, context=self.context, durability=durability)
         return _last_words(result["messages"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from orchestrion.core import events as ev
 from orchestrion.middleware.ledger import Ledger
@@ -27,6 +28,8 @@ class Past:
         usage: What it has used.
         granted: What it had used when it last ended: going on after that is a new budget.
         steps: Its model calls since then.
+        seconds: How long it has worked since then, by the clock of its events.
+        worked_until: When it last did something before it was taken up again.
         ledger: Its tool calls.
         events: How many events it has.
     """
@@ -41,6 +44,8 @@ class Past:
     usage: ev.Usage = field(default_factory=ev.Usage)
     granted: ev.Usage = field(default_factory=ev.Usage)
     steps: int = 0
+    seconds: float = 0.0
+    worked_until: datetime | None = None
     ledger: Ledger = field(default_factory=Ledger)
     events: int = 0
 
@@ -48,13 +53,26 @@ class Past:
     def from_events(cls, events: Iterable[ev.Event]) -> Past:
         """Read a run's events."""
         past, known = cls(), list(events)
+        at_work = False
         for event in known:
             past._take(event)
+            if at_work and not isinstance(event, ev.RunResumed):
+                past._pass_time(event.ts)
+            if isinstance(event, ev.RunStarted):
+                at_work, past.worked_until = True, event.ts
             if event.terminal:
-                past.granted, past.steps = past.usage, 0
+                past.granted, past.steps, past.seconds = past.usage, 0, 0.0
+            if event.terminal or isinstance(event, ev.RunResumed):
+                at_work = False
         past.events = len(known)
         past.ledger = Ledger.from_events(known)
         return past
+
+    def _pass_time(self, until: datetime) -> None:
+        """Count the time since the event before, unless the clock was set back."""
+        if self.worked_until is not None:
+            self.seconds += max(0.0, (until - self.worked_until).total_seconds())
+        self.worked_until = until
 
     def _take(self, event: ev.Event) -> None:
         match event:

@@ -101,12 +101,17 @@ class Runtime:
         return renamed
 
     async def delete_session(self, session_id: str, *, owner: str | None) -> None:
-        """Stop a session's runs and remove it with its files, traces and sandbox. Raises as `get_session`."""
+        """Stop a session's runs and remove it with its files, traces and sandbox. Raises as `get_session`.
+
+        Raises:
+            Conflict: A run does not stop; nothing is removed.
+        """
         await self.get_session(session_id, owner=owner)
         runs = await self._store.records.runs(None, session_id=session_id, limit=10_000)
         for run in runs:
-            if not run.ended:
-                await self.cancel(run.run_id, owner=owner)
+            ended = run.ended or (await self.cancel(run.run_id, owner=owner)).ended
+            if not (ended and await self._worker.settled(run.run_id)):
+                raise Conflict("A run of this session has not stopped yet.", "Try again in a moment.")
         await self._worker.executor.sandboxes().close(session_id)
         await self._store.records.delete_session(session_id)
         await self.workspace(session_id).destroy()
@@ -150,7 +155,16 @@ class Runtime:
             created_at=_now(),
         )
         created = ev.RunCreated(run_id=run.run_id, session_id=run.session_id, goal=request.goal, files=request.files)
-        await asyncio.gather(keep(session), self._store.records.add_run(run), self._store.journal.append(created))
+        kept = await asyncio.gather(
+            keep(session),
+            self._store.records.add_run(run),
+            self._store.journal.append(created),
+            return_exceptions=True,
+        )
+        for error in kept:
+            if isinstance(error, Exception):
+                await self._worker.give_up(run, error)  # what was kept of it must not look as if it were to come
+                raise error
         self._worker.start(run, resumed=False)
         return run
 
@@ -222,17 +236,21 @@ class Runtime:
         Raises:
             Conflict: It is finished, or somebody carries it out.
         """
-        run = await self.get_run(run_id, owner=owner)
+        run = await self._store.records.run(run_id, owner)
         if run.state == "finished":
             raise Conflict("That run is finished: there is nothing to resume.", "Send a new goal to its session.")
-        if not run.ended and self._lease.alive(run.worker):
-            raise Conflict("That run is being carried out.", "Follow it, or cancel it first.")
         if not self._works:
             raise Conflict("This process carries out no runs.")
-        run = run.model_copy(update={"state": "queued", "worker": self._lease.worker, "ended_at": None, "error": ""})
-        await self._store.records.reopen_run(run)
-        await self._worker.go_on(run, "You asked for it.")
-        return run
+        if run.ended and await self._worker.settled(run_id):
+            run = await self._store.records.run(run_id, owner)
+        reopened = run.model_copy(
+            update={"state": "queued", "worker": self._lease.worker, "ended_at": None, "error": ""}
+        )
+        busy = self._lease.alive(run.worker)
+        if busy or not await self._store.records.reopen_run(reopened, run):
+            raise Conflict("That run is being carried out.", "Follow it, or cancel it first.")
+        await self._worker.go_on(reopened, "You asked for it.")
+        return reopened
 
     # Reading
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from orchestrion.core import events as ev
-from orchestrion.core.errors import StoreError
+from orchestrion.core.errors import NotFound, OrchestrionError, StoreError
 from orchestrion.core.settings import Settings
 from orchestrion.runtime.lease import WorkerLease
+from orchestrion.runtime.turns import SessionTurns
 from orchestrion.store.embedded import Store
 from orchestrion.store.models import Run
 
@@ -22,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 _POLL = 0.5
 _ADOPT = 2.0
+_PATIENCE = 5.0
 
 
 class Worker:
@@ -40,6 +44,8 @@ class Worker:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopped: set[str] = set()
         self._slots = asyncio.Semaphore(settings.max_concurrent_runs)
+        self._turns = SessionTurns(settings.home / "turns")
+        self._unkept: dict[str, Callable[[], Awaitable[None]]] = {}
         self._made_executor: Executor | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -68,25 +74,45 @@ class Worker:
 
     async def _carry_out(self, run: Run, resumed: bool) -> None:
         try:
-            async with self._slots:
+            async with self._turns.turn(run.session_id, partial(self._say_waiting, run)), self._slots:
                 await self.executor.carry_out(run, resumed=resumed)
         except asyncio.CancelledError:
             if run.run_id in self._stopped:
-                await self._end_stopped(await self._plain_run(run.run_id))
+                await self._surely(run.run_id, partial(self._end, run.run_id, ev.RunCancelledEvent()))
         except Exception as error:
             log.exception("run could not be carried out", run_id=run.run_id, error=str(error))
-            failed = ev.RunFailed(
-                code="internal", error=f"The run failed unexpectedly: {type(error).__name__}: {error}"
-            )
-            with suppress(StoreError):  # the store is in trouble: the run waits to be adopted, from its last event
-                await self.executor.settle(run, failed)
+            await self.give_up(run, error)
 
-    async def _end_stopped(self, run: Run) -> None:
-        """End a run that was stopped, unless it was ending by itself at that moment."""
+    async def _say_waiting(self, run: Run) -> None:
+        text = "An earlier goal of this conversation is still being worked on; this one comes after it."
+        notice = ev.RunNotice(run_id=run.run_id, level="info", code="waiting_for_turn", text=text)
+        await self._store.journal.append(notice)
+
+    async def give_up(self, run: Run, error: Exception) -> None:
+        """End a run that could not be carried out, as soon as the store can keep that."""
+        failed = ev.RunFailed(code="internal", error=f"The run failed unexpectedly: {type(error).__name__}: {error}")
+        if isinstance(error, OrchestrionError):
+            failed = ev.RunFailed(code=error.code, error=error.detail, remedy=error.remedy)
+        await self._surely(run.run_id, partial(self._end, run.run_id, failed))
+
+    async def _surely(self, run_id: str, unit: Callable[[], Awaitable[None]]) -> None:
+        """Do something for a run now or, if the store can't keep it, later."""
+        self._unkept.pop(run_id, None)
+        try:
+            await unit()
+        except StoreError as error:
+            self._unkept[run_id] = unit
+            log.warning("a run's state could not be kept yet", run_id=run_id, error=str(error))
+        except NotFound:
+            log.info("the run was removed meanwhile", run_id=run_id)
+
+    async def _end(self, run_id: str, end: ev.EventBase) -> None:
+        """End a run, unless its record says that it had ended by itself just then."""
+        run = await self._plain_run(run_id)
         if run.ended:
             await self._end_visibly(run)
         else:
-            await self.executor.settle(run, ev.RunCancelledEvent())
+            await self.executor.settle(run, end)
 
     async def _plain_run(self, run_id: str) -> Run:
         return await self._store.records.run(run_id, None)
@@ -100,12 +126,23 @@ class Worker:
             self._tasks[run_id].cancel()
         return True
 
+    async def settled(self, run_id: str) -> bool:
+        """Wait until this process is done with a run that has ended; False if that takes too long."""
+        task = self._tasks.get(run_id)
+        if task is None:
+            return True
+        await asyncio.wait({task}, timeout=_PATIENCE)
+        return task.done()
+
     async def claim(self, run: Run) -> bool:
         """Take a run over from its dead process; False if somebody was faster."""
         return await self._store.records.claim_run(run.run_id, self._lease.worker, run.worker)
 
     async def go_on(self, run: Run, reason: str) -> None:
         """Say that a run goes on, so that its readers stay, and let it."""
+        await self._surely(run.run_id, partial(self._go_on, run, reason))
+
+    async def _go_on(self, run: Run, reason: str) -> None:
         resumed = ev.RunResumed(run_id=run.run_id, worker=self._lease.worker, reason=reason)
         await self._store.journal.append(resumed)
         self.start(run, resumed=True)
@@ -117,6 +154,8 @@ class Worker:
             try:
                 for run_id in await self._store.records.cancels(self._lease.worker):
                     self.stop(run_id)
+                for run_id, unit in list(self._unkept.items()):
+                    await self._surely(run_id, unit)
                 if adopt and waited >= _ADOPT:
                     waited = 0.0
                     await self._adopt_orphans()
@@ -130,7 +169,7 @@ class Worker:
             if self._lease.alive(run.worker) or not await self.claim(run):
                 continue
             if run.ended:
-                await self._end_visibly(run)
+                await self._surely(run.run_id, partial(self._end_visibly, run))
             else:
                 await self.go_on(run, "Its process had ended; it goes on from its last step.")
 
@@ -138,7 +177,7 @@ class Worker:
         """A process died between a run's record and its terminal event: append what the record says."""
         last = await self._last_event(run.run_id)
         if last is not None and last.terminal:
-            await self._store.records.update_run(run.model_copy(update={"worker": None}))
+            await self._store.records.release_run(run.run_id, self._lease.worker)
             return
         ends: dict[str, ev.EventBase] = {
             "finished": ev.RunFinished(answer=run.answer),
@@ -165,6 +204,7 @@ class Worker:
                 task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         for run_id in tasks.keys() - stopped:
-            run = await self._plain_run(run_id)
-            if not run.ended:
-                await self._store.records.update_run(run.model_copy(update={"state": "queued", "worker": None}))
+            with suppress(StoreError, NotFound):  # then it is found to be without a worker later on
+                run = await self._plain_run(run_id)
+                if not run.ended:
+                    await self._store.records.update_run(run.model_copy(update={"state": "queued", "worker": None}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -151,6 +152,8 @@ class Database:
         Raises:
             StoreError: The file can't be read.
         """
+        if self._closed:
+            raise StoreError("The database is closed: this process is ending.")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
 
     def _read(self, unit: Callable[[Connection], T]) -> T:
@@ -194,7 +197,8 @@ class Database:
                         _attempt(connection, write)
                     connection.exec_driver_sql("COMMIT")
                 except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
+                    with suppress(DBAPIError):  # a full disk has undone it already
+                        connection.exec_driver_sql("ROLLBACK")
                     raise
         except DBAPIError as error:
             _fail(group, _store_error(error))
@@ -208,7 +212,10 @@ def _attempt(connection: Connection, write: _Write[Any]) -> None:
         write.result = write.unit(connection)
     except Exception as error:
         write.error = _store_error(error) if isinstance(error, DBAPIError) else error
-        connection.exec_driver_sql("ROLLBACK TO unit")
+        try:
+            connection.exec_driver_sql("ROLLBACK TO unit")
+        except DBAPIError:
+            raise error from None  # a full disk has undone the whole group: say that, not its consequence
     connection.exec_driver_sql("RELEASE unit")
 
 

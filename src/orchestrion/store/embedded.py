@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from orchestrion.store.records import SqliteRecords
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
+DATABASE = "orchestrion.db"
+_PRIVATE = ("workspaces", "traces", "sandboxes")
+
 
 @dataclass
 class Store:
@@ -30,13 +34,29 @@ class Store:
 
 
 def _make_home(home: Path) -> None:
+    """Make the data directory, and see to it that what we keep in it is for its owner alone.
+
+    A directory that was there before keeps its own mode: there may be more in it than ours.
+    """
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        home.chmod(0o700) if not any(home.iterdir()) else None
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        places = [home / name for name in _PRIVATE]
+        for place in places:
+            place.mkdir(mode=0o700, exist_ok=True)
+        # SQLite gives its journal files the mode of the database.
+        os.close(os.open(home / DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for place in [*places, *home.glob(f"{DATABASE}*")]:
+            _close_to_others(place)
     except OSError as error:
         raise StoreError(
             f"{home} can't be used: {error.strerror}.", "Set ORCHESTRION_HOME to a folder of yours."
         ) from None
+
+
+def _close_to_others(place: Path) -> None:
+    info = place.stat()
+    if info.st_uid == os.geteuid() and info.st_mode & 0o077:
+        place.chmod(info.st_mode & 0o700)
 
 
 @asynccontextmanager
@@ -46,21 +66,16 @@ async def open_embedded(home: Path) -> AsyncIterator[Store]:
     Raises:
         StoreError: The folder or the file can't be used.
     """
-    import aiosqlite
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from orchestrion.store.checkpoints import open_checkpoints
 
     _make_home(home)
-    database = Database(home / "orchestrion.db")
+    database = Database(home / DATABASE)
     await database.open()
     journal = SqliteJournal(database)
     await journal.start()
-    connection = await aiosqlite.connect(home / "orchestrion.db", timeout=30)
     try:
-        await connection.execute("PRAGMA synchronous=NORMAL")
-        saver = AsyncSqliteSaver(connection)
-        await saver.setup()
-        yield Store(journal, SqliteRecords(database), SqliteBlobs(database), saver)
+        async with open_checkpoints(home / DATABASE) as checkpoints:
+            yield Store(journal, SqliteRecords(database), SqliteBlobs(database), checkpoints)
     finally:
         await journal.stop()
-        await connection.close()
         await database.close()

@@ -97,12 +97,16 @@ class Records(Protocol):
         """Give a run to `worker` if it still belongs to `previous`; False if somebody was faster."""
         ...
 
-    async def reopen_run(self, run: Run) -> None:
-        """Keep a run that goes on after its end, and forget that it was asked to stop."""
+    async def release_run(self, run_id: str, worker: str) -> None:
+        """Let go of a run that has ended visibly; does nothing if somebody has taken it up again."""
+        ...
+
+    async def reopen_run(self, run: Run, previous: Run) -> bool:
+        """Keep a run that goes on and forget that it was to stop; False if it no longer stands as `previous`."""
         ...
 
     async def orphans(self, worker: str) -> list[Run]:
-        """Return the runs that other workers hold, and those that wait for one."""
+        """Return the runs that other workers hold, and those that wait for one, the oldest first."""
         ...
 
     async def request_cancel(self, run_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, insert, or_, select, update
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.events import TERMINAL_STATES
@@ -30,6 +30,10 @@ def _run_row(run: Run) -> dict[str, Any]:
         "worker": run.worker,
         "data": run.model_dump_json(),
     }
+
+
+def _held_by(worker: str | None) -> ColumnElement[bool]:
+    return runs.c.worker.is_(None) if worker is None else runs.c.worker == worker
 
 
 class SqliteRecords:
@@ -85,27 +89,32 @@ class SqliteRecords:
         """Keep a new run."""
         await self._execute(insert(runs).values(cancel_requested=0, **_run_row(run)))
 
+    async def _runs(self, query: Select[Any]) -> list[Run]:
+        """Return runs; whose they are stands in a column alone, since a claim changes nothing else."""
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [Run.model_validate_json(row.data).model_copy(update={"worker": row.worker}) for row in rows]
+
     async def run(self, run_id: str, owner: str | None) -> Run:
         """Return a run; see the protocol."""
-        query = select(runs.c.data).where(runs.c.run_id == run_id)
+        query = select(runs.c.data, runs.c.worker).where(runs.c.run_id == run_id)
         if owner is not None:
             query = query.join(sessions, sessions.c.session_id == runs.c.session_id).where(sessions.c.owner == owner)
-        for row in await self._select(query):
-            return Run.model_validate_json(row)
+        for run in await self._runs(query):
+            return run
         raise NotFound(f"There is no run {run_id}.", "`orchestrion runs list` shows what there is.")
 
     async def runs(
         self, owner: str | None, *, session_id: str | None = None, states: Sequence[str] = (), limit: int = 100
     ) -> list[Run]:
         """Return runs, the newest first."""
-        query = select(runs.c.data).order_by(runs.c.run_id.desc()).limit(limit)
+        query = select(runs.c.data, runs.c.worker).order_by(runs.c.run_id.desc()).limit(limit)
         if owner is not None:
             query = query.join(sessions, sessions.c.session_id == runs.c.session_id).where(sessions.c.owner == owner)
         if session_id is not None:
             query = query.where(runs.c.session_id == session_id)
         if states:
             query = query.where(runs.c.state.in_(states))
-        return [Run.model_validate_json(row) for row in await self._select(query)]
+        return await self._runs(query)
 
     async def update_run(self, run: Run) -> None:
         """Keep how a run stands."""
@@ -113,23 +122,24 @@ class SqliteRecords:
 
     async def claim_run(self, run_id: str, worker: str, previous: str | None) -> bool:
         """Give a run to `worker` if it still belongs to `previous`; see the protocol."""
-        held = runs.c.worker.is_(None) if previous is None else runs.c.worker == previous
-        claim = update(runs).where(runs.c.run_id == run_id, held)
+        claim = update(runs).where(runs.c.run_id == run_id, _held_by(previous))
         return await self._execute(claim.values(worker=worker)) == 1
 
-    async def reopen_run(self, run: Run) -> None:
-        """Keep a run that goes on after its end, and forget that it was asked to stop."""
-        await self._execute(
-            update(runs).where(runs.c.run_id == run.run_id).values(cancel_requested=0, **_run_row(run))
-        )
+    async def release_run(self, run_id: str, worker: str) -> None:
+        """Let go of a run that has ended visibly, unless it has been taken up again."""
+        over = and_(runs.c.run_id == run_id, runs.c.worker == worker, runs.c.state.in_(TERMINAL_STATES))
+        await self._execute(update(runs).where(over).values(worker=None))
+
+    async def reopen_run(self, run: Run, previous: Run) -> bool:
+        """Keep a run that goes on, if it still stands as `previous`; see the protocol."""
+        unchanged = and_(runs.c.run_id == run.run_id, runs.c.state == previous.state, _held_by(previous.worker))
+        return await self._execute(update(runs).where(unchanged).values(cancel_requested=0, **_run_row(run))) == 1
 
     async def orphans(self, worker: str) -> list[Run]:
         """Return the runs that other workers hold, and those that wait for one."""
         waiting = and_(runs.c.worker.is_(None), runs.c.state.in_(("queued", "running")))
         held = and_(runs.c.worker.is_not(None), runs.c.worker != worker)
-        return [
-            Run.model_validate_json(row) for row in await self._select(select(runs.c.data).where(or_(waiting, held)))
-        ]
+        return await self._runs(select(runs.c.data, runs.c.worker).where(or_(waiting, held)).order_by(runs.c.run_id))
 
     async def request_cancel(self, run_id: str) -> None:
         """Ask whoever carries the run out to stop it."""
