@@ -101,3 +101,27 @@ def test_every_stretch_of_a_text_holds_and_stays_within_it(text: str, data: st.D
 def test_nothing_is_ever_found_that_is_not_there(text: str, quote: str) -> None:
     found = locate(text, quote)
     assert found is None or found.text in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("unit", "end"),
+    [("-", "x"), ("- ", "x"), ("'a", "x"), ("a ", "x"), ("a", "b"), ("….", "x"), ("a \n", "b"), ("a", "a")],
+)
+def test_hostile_text_is_searched_in_linear_time(unit: str, end: str) -> None:
+    # A pattern needs hours for these, with the interpreter's lock held; this test would not come to its end.
+    text = unit * (4_000_000 // len(unit))
+    quote = unit * ((MAX_QUOTE - 10) // len(unit)) + end
+    found = locate(text, quote)
+    assert (found is not None) == (end == unit)
+
+
+@given(st.text(alphabet="ab1.,…  \n\t\"“'’-–\u00ad", max_size=60), st.data())
+def test_any_piece_of_a_text_is_found_in_it(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    piece = text[start:end]
+    if "\u00ad" in piece or not any(letter.isalnum() for letter in piece):
+        return
+    found = locate(text, piece)
+    assert found is not None
+    assert found.text == " ".join(text[found.offset : found.end].split())

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
 MAX_QUOTE = 5000
 _LONGEST_WORD = 80
 _EQUIVALENT = ['"“”„‟«»″〝〞', "'‘’‚‛′`´ʼ", "-‐‑‒–—―−﹣", "<‹", ">›"]
-_CLASSES = {letter: f"[{re.escape(group)}]" for group in _EQUIVALENT for letter in group}
+_SAME = str.maketrans({letter: group[0] for group in _EQUIVALENT for letter in group})
+_RESIZED = re.compile(r"\s{2,}|[^\S ]|…")
+_LOOKED_AT = 1000
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _MARKS = " \t\n\"“”„‟«»'‘’‚"
 _DOTS = "…."
@@ -65,22 +70,59 @@ def _best_span(text: str, quote: str) -> tuple[int, int] | None:
     """Return where a quote stands, better where it cuts no word than where it does."""
     if len(quote) > MAX_QUOTE or not any(letter.isalnum() for letter in quote):
         return None
+    folded = _fold(text)
     first: tuple[int, int] | None = None
-    for found in re.finditer(_pattern(quote), text):
-        if _whole_words(text, *found.span()) == found.span():
-            return found.span()
-        first = first or found.span()
+    for span in islice(folded.find(_folded_quote(quote)), _LOOKED_AT):
+        if _whole_words(text, *span) == span:
+            return span
+        first = first or span
     return first
 
 
-def _pattern(quote: str) -> str:
-    plain = _INVISIBLE.sub("", unicodedata.normalize("NFC", quote)).replace("...", "…")
-    return r"\s+".join("".join(_letters(word)) for word in plain.split())
+def _folded_quote(quote: str) -> str:
+    plain = _INVISIBLE.sub("", unicodedata.normalize("NFC", quote)).replace("…", "...")
+    return " ".join(plain.translate(_SAME).split())
 
 
-def _letters(word: str) -> Iterator[str]:
-    for letter in word:
-        yield r"(?:…|\.\.\.)" if letter == "…" else _CLASSES.get(letter) or re.escape(letter)
+@dataclass(frozen=True)
+class _Folded:
+    """A text with all that is forgiven made equal.
+
+    Attributes:
+        text: Single spaces, straight quotation marks, plain dashes.
+        marks: Positions in it after which the distance to the source's own positions changes.
+        origins: The source's positions there.
+    """
+
+    text: str
+    marks: list[int]
+    origins: list[int]
+
+    def find(self, wanted: str) -> Iterator[tuple[int, int]]:
+        """Yield where it stands in the source. `str.find` is linear, where a pattern would not be on hostile text."""
+        at = self.text.find(wanted)
+        while at >= 0:
+            end = at + len(wanted)
+            yield self._origin(at), self._origin(end)
+            at = self.text.find(wanted, end)
+
+    def _origin(self, position: int) -> int:
+        nearest = bisect_right(self.marks, position) - 1
+        origin = self.origins[nearest] + position - self.marks[nearest]
+        return min(origin, self.origins[nearest + 1]) if nearest + 1 < len(self.origins) else origin
+
+
+@lru_cache(maxsize=4)
+def _fold(text: str) -> _Folded:
+    parts: list[str] = []
+    marks, origins, length, done = [0], [0], 0, 0
+    for found in _RESIZED.finditer(text):
+        kept = text[done : found.start()]
+        parts += [kept, "..." if found.group() == "…" else " "]
+        marks += [length + len(kept), length + len(kept) + len(parts[-1])]
+        origins += [found.start(), found.end()]
+        length, done = marks[-1], found.end()
+    return _Folded("".join([*parts, text[done:]]).translate(_SAME), marks, origins)
 
 
 def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
