@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 from langchain.tools import ToolRuntime, tool
 
 from orchestrion.core.errors import NotFound, UnsafePath
-from orchestrion.core.events import ArtifactWritten, RichResult, ToolOutput
+from orchestrion.core.events import ArtifactWritten, RichResult, RunNotice, ToolOutput
 from orchestrion.sandbox.protocols import CodeResult, CommandResult, Rich, Sandbox
 from orchestrion.store.workspace import UPLOADS
 from orchestrion.tools.context import RunContext
@@ -19,6 +18,7 @@ from orchestrion.tools.output import OutputStream, shorten
 
 _ANNOUNCED = 40
 _HTML_BUDGET = 100_000
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @asynccontextmanager
@@ -82,19 +82,29 @@ async def _keep_results(context: RunContext, call_id: str, results: list[Rich]) 
     for rich in results:
         data = rich.data[:_HTML_BUDGET]
         if rich.kind == "png":
-            data = await _keep_picture(context, rich.data)
+            picture = _picture(rich.data)
+            if picture is None:
+                text = "A figure was left out: what the sandbox sent is no PNG picture."
+                await context.emit(RunNotice(code="figure_unusable", text=text))
+                continue
+            data = await _keep_picture(context, picture)
             figures.append(data)
         await context.emit(ToolOutput(call_id=call_id, stream="result", result=RichResult(kind=rich.kind, data=data)))
     return figures
 
 
-async def _keep_picture(context: RunContext, encoded: str) -> str:
-    taken = {file.path for file in await context.workspace.list("charts")}
-    number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}.png" not in taken)
+def _picture(encoded: str) -> bytes | None:
+    """Return a picture's bytes; None if they are none, as code in a sandbox can send anything."""
     try:
         picture = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
-        picture = b""
+    except ValueError:
+        return None
+    return picture if picture.startswith(_PNG) else None
+
+
+async def _keep_picture(context: RunContext, picture: bytes) -> str:
+    taken = {file.path for file in await context.workspace.list("charts")}
+    number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}.png" not in taken)
     return (await context.workspace.write_bytes(f"charts/figure-{number}.png", picture)).path
 
 
