@@ -182,8 +182,8 @@ async def test_a_background_process_lives_on(sandbox: Sandbox) -> None:
 
 
 async def test_parallel_commands(sandbox: Sandbox) -> None:
-    results = await asyncio.gather(*(sandbox.run_command(f"echo {number}") for number in range(20)))
-    assert [result.stdout for result in results] == [f"{number}\n" for number in range(20)]
+    results = await asyncio.gather(*(sandbox.run_command(f"echo {number}") for number in range(40)))
+    assert [result.stdout for result in results] == [f"{number}\n" for number in range(40)]
 
 
 async def test_files_are_shared_through_the_workspace(sandbox: Sandbox, workspace: Path) -> None:

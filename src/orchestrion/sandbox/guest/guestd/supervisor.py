@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 from collections.abc import Sequence
@@ -45,7 +46,8 @@ def _fail(message: str, status: int) -> None:
 
 def _arrange(fds: dict[int, int]) -> None:
     """Put each descriptor where it's wanted; all others are closed by exec."""
-    safe = {target: os.dup2(ours, 100 + target, inheritable=False) for target, ours in fds.items()}
+    # Above all targets, and at numbers that are free: a fixed number may be a descriptor that is still to be moved.
+    safe = {target: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, max(fds) + 1) for target, ours in fds.items()}
     for target, ours in safe.items():
         os.dup2(ours, target, inheritable=True)
 
