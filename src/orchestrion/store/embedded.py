@@ -36,10 +36,12 @@ class Store:
 def _make_home(home: Path) -> None:
     """Make the data directory, and see to it that what we keep in it is for its owner alone.
 
-    A directory that was there before keeps its own mode: there may be more in it than ours.
+    A directory that had something in it before keeps its own mode: that may be others' business.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(home.iterdir()):
+            _close_to_others(home)
         places = [home / name for name in _PRIVATE]
         for place in places:
             place.mkdir(mode=0o700, exist_ok=True)
