@@ -219,6 +219,18 @@ async def test_what_comes_out_of_the_sandbox_is_checked(
     assert result == "a could not be read: what the reader returned makes no sense."
 
 
+async def test_letters_that_nothing_can_encode_do_no_harm(
+    workspace: Workspace, toolkit: Toolkit, runtime: Any
+) -> None:
+    toolkit.results["*"] = b'{"title": "T\\ud800", "text": "a\\udfff b", "kind": "txt", "notes": ["\\ud83d"]}'
+    (document,) = await extract_in_sandbox(cast(Sandbox, toolkit), workspace, [{"path": "uploads/a"}])
+    assert isinstance(document, Document)
+    stored = await add_source(workspace, document, "uploads/a", "1", "uploads/a")
+    assert (stored.title, await source_text(workspace, stored)) == ("T?", "a? b")
+    toolkit.results["*"] = b'{"error": "no \\ud800"}'
+    assert await extract_in_sandbox(cast(Sandbox, toolkit), workspace, [{"path": "uploads/a"}]) == ["no ?"]
+
+
 async def test_a_fetched_page_becomes_a_source(
     workspace: Workspace, toolkit: Toolkit, runtime: Any, monkeypatch: pytest.MonkeyPatch, events: list[EventBase]
 ) -> None:

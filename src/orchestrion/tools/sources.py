@@ -268,10 +268,15 @@ async def _take(workspace: Workspace, path: str, job: dict[str, str]) -> Documen
     """Read one result and remove it."""
     name = job.get("name") or job["path"].rsplit("/", 1)[-1]
     try:
-        data = json.loads(await workspace.read_bytes(path, limit=_TEXT_BYTES))
+        data = _encodable(json.loads(await workspace.read_bytes(path, limit=_TEXT_BYTES)))
         await workspace.delete(path)
         if isinstance(data, dict) and "error" in data:
             return str(data["error"])[:500]
         return Document.model_validate(data)
     except (NotFound, ValidationError, ValueError, RecursionError):
         return f"{name} could not be read: what the reader returned makes no sense."
+
+
+def _encodable(value: object) -> object:
+    """Return a JSON value without the lone surrogates that no encoder downstream would take."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
