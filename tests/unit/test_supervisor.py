@@ -17,22 +17,45 @@ CHAT = [
     ("hello", None),
     ("Explain the plot of Moby Dick", None),
     ("How do I open example.com in Python?", None),
+    ("What happens when I click on a link?", None),
+    ("What is the best way to fill out a form?", None),
+    ("Open report.pdf and tell me what it says", None),
+    ("go to node.js docs", None),
+    ("Don't open example.com, just tell me what it is known for", None),
+    ("Summarise the history of the table tennis", None),
+    ("Explain the plot of the novel Numbers", None),
+    ("Analyze the table of contents of Moby Dick", None),
+    ("What is data analysis?", None),
+    ("Write code to analyze this data", "code_generation"),
+    ("What does open source mean?", None),
+    ("Research shows that coffee is healthy, true?", None),
+    ("I don't want a report with sources, just say hi", None),
+    ("Don't analyze this data", None),
 ]
 RESEARCH = [
     "Research and write a comprehensive report on quantum computing with 20+ sources",
     "Create an academic paper on climate change",
     "Analyze market trends with detailed competitive analysis",
     "Summarise what https://example.com/a says",
+    "Recherchiere die Geschichte der Dampfmaschine",
+    "Écris un rapport sur le climat avec des sources",
 ]
 DATA = [
     "Analyze this CSV and create charts",
     "Find trends in this sales data",
     "Process this Excel file and visualize",
+    "Not only clean but analyze this data",
+    "There are no headers. Analyze this CSV",
+    "Analysiere diese CSV-Datei und erstelle Diagramme",
+    "Analyse ces données et trace des graphiques",
+    "Analiza estos datos y haz gráficos",
 ]
 COMPUTER = [
     "Go to amazon.com and find iPhone price",
     "Fill out the contact form on example.com",
     "Take a screenshot of google.com",
+    "Can you go to amazon.com and find the price?",
+    "What does an iPhone cost? Open amazon.com and look",
 ]
 
 
@@ -72,6 +95,11 @@ def test_the_users_choice_wins() -> None:
 def test_the_conversation_counts() -> None:
     assert decide("Now the mean by region").agent == "chat"
     assert decide("Now the mean by region", earlier="data").agent == "data"
+
+
+def test_a_huge_goal_is_decided_on_its_beginning() -> None:
+    assert decide("Analyze this CSV. " + "screenshot " * 18_000).agent == "data"
+    assert decide("don't analyze this data " * 8_000).agent == "chat"
 
 
 def test_urls() -> None:

@@ -37,15 +37,30 @@ def _words(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(rf"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
 
 
-_SITE = r"(?:https?://\S+|(?:[\w-]+\.)+[a-z]{2,})"
+_FILE_ENDING = (
+    r"(?:csv|tsv|xlsx?|json|jsonl|ndjson|parquet|gz|zip|pdf|docx?|txt|md|html?|rst|py|js|ts|sh|sql|ya?ml|toml|xml|"
+    r"ipynb|png|jpe?g|svg)"
+)
+_SITE = rf"(?:https?://\S+|(?!\S+\.{_FILE_ENDING}\b)(?:[\w-]+\.)+[a-z]{{2,}})"
 _BROWSE = _words(
     rf"\b(?:go to|navigate to|open|visit|browse to|log ?in(?:to| to| at)?|sign in(?:to| to| at)?)\s+(?:the )?"
     rf"(?:website |site |page )?{_SITE}",
-    rf"\bscreenshots?\b.*(?:{_SITE}|\bpage\b|\bsite\b|\bweb)",
-    r"\bfill (?:out|in|up)?\s*(?:the|a|an|this|my|our)?\s*[\w' -]{0,30}\bform\b",
+    rf"\bscreenshots?\b.{0, 200}(?:{_SITE}|\bpage\b|\bsite\b|\bweb)",
+    r"\bfill (?:out|in|up)?\s*(?:the|a|an|this|my|our)?\s*[\w' -]{0,30}\bform\b(?! of\b)",
     r"\bclick (?:on |the )",
 )
-_ABOUT_CODE = _words(r"\bhow (?:do|can|would|to)\b", r"\bwrite (?:a|some|me) .{0,30}(?:code|script|function)")
+_ABOUT_CODE = _words(
+    r"\bhow (?:do|can|would|to)\b", r"\bwrite (?:(?:a|some|me|the) )?.{0,30}(?:code|script|function|program)\b"
+)
+_NEAR = 80
+_LOOKED_AT = 8_000
+_QUESTION = re.compile(
+    r"\W*(?:what|why|how|who|when|where|which|is|are|does|explain|describe|define)\b", re.IGNORECASE
+)
+_NEGATED = re.compile(
+    r"\b(?:(?:do|does|did) not|(?:do|does)n['’]?t|never|without|not|no)\s+(?!only\b|just\b)(?:[\w'’-]+\s+){0,3}$",
+    re.IGNORECASE,
+)
 _DATA_NOUN = (
     r"(?:csv|tsv|excel|xlsx|spreadsheet|workbook|parquet|jsonl?|data ?sets?|data ?frame|"
     r"data(?: files?)?|tables?|sales|figures|numbers|records|measurements)"
@@ -57,7 +72,18 @@ _DATA_VERB = (
 _DATA = _words(
     rf"\b{_DATA_VERB}\b.{{0,60}}\b(?:this|that|these|those|the|my|our|attached|uploaded)\b.{{0,30}}\b{_DATA_NOUN}\b",
     rf"\b(?:this|these|my|our|attached|uploaded)\b.{{0,30}}\b{_DATA_NOUN}\b.{{0,60}}\b{_DATA_VERB}\b",
-    r"\bdata analysis\b",
+    r"\b(?:do|run|perform|make|carry out|start|need|want)\b.{0,30}\bdata analysis\b",
+    r"^\W*data analysis\b",
+    r"\b(?:analysier|auswert|visualisier|bereinig)\w*\b.{0,60}\b(?:csv|excel|\w*(?:daten|tabelle|messwerte)\b)",
+    r"\b(?:analyse|visualise|nettoie)[rz]?\b.{0,30}\b(?:ces?|cette|les|la|le|mes|notre)\b.{0,30}"
+    r"\b(?:données|tableau|csv|excel)\b",
+    r"\b(?:analiza|visualiza|limpia)\w*\b.{0,60}\b(?:datos|tabla|csv|excel)\b",
+)
+_NO_DATA = _words(
+    r"\btable (?:tennis|of contents|manners)\b",
+    r"\b(?:periodic|round|dinner|kitchen|multiplication) tables?\b",
+    r"\bfigures? of speech\b",
+    r"\bplot of (?:the|a|this|that) (?:novel|book|film|movie|story|play|series)\b",
 )
 _DATA_AGAIN = _words(
     rf"\b{_DATA_VERB}\b",
@@ -66,7 +92,7 @@ _DATA_AGAIN = _words(
 )
 _RESEARCH = _words(
     r"\b(?:comprehensive|in-depth|indepth|exhaustive|thorough|detailed)\b.{0,40}"
-    r"\b(?:reports?|research|analysis|study|review|survey|overview)\b",
+    r"\b(?:reports?|research|analysis|study|review|survey|overview)\b(?! of (?:my|our|this)\b)",
     r"\bdeep research\b",
     r"\bresearch\b.{0,60}\b(?:reports?|paper|write|compare|cite|citations?|sources)\b",
     r"\b(?:report|paper|essay|article)\b.{0,60}\b(?:citations?|cited|citing|references|sources)\b",
@@ -75,7 +101,9 @@ _RESEARCH = _words(
     r"\b(?:market|competit\w+|competitors?)\b.{0,40}\b(?:analysis|research|landscape|trends)\b",
     r"\banaly[sz]e\b.{0,30}\bmarket\b",
     r"\b\d{2,}\+?\s*sources\b",
-    r"^\s*research\b",
+    r"^\s*research\b(?! (?:shows?|suggests?|says|has|is|indicates?|proves?|found)\b)",
+    r"^\s*(?:recherchier|investiga)\w*\b",
+    r"\b(?:bericht|rapport|informe)\b.{0,60}\b(?:quellen|sources|fuentes)\b",
 )
 _QUICK = _words(r"\b(?:quick|quickly|brief|briefly|short|simple)\b.{0,20}\b(?:research|look ?up|search|summary)\b")
 _READ = _words(
@@ -118,6 +146,12 @@ def urls_in(text: str) -> list[str]:
     return list(dict.fromkeys(url.rstrip(".,;:!?") for url in _URL.findall(text)))
 
 
+def _asks(pattern: re.Pattern[str], text: str) -> bool:
+    """Say whether a text asks for something, not merely says that it is not wanted."""
+    starts = (found.start() for found in pattern.finditer(text))
+    return any(not _NEGATED.search(text[max(0, start - _NEAR) : start]) for start in starts)
+
+
 def _ending(path: str) -> str:
     return path.rsplit(".", 1)[-1].lower() if "." in path else ""
 
@@ -143,7 +177,7 @@ def decide(
         return Decision(agent, f"You chose the {agent} agent.", "user")
     if mode == "chat":
         return Decision("chat", "You asked for a plain answer.", "user", _skill(goal))
-    decision = _by_rules(goal, files, earlier)
+    decision = _by_rules(goal[:_LOOKED_AT], files, earlier)  # a text pasted after it is no longer the asking
     if mode == "agent" and decision.agent == "chat":
         return Decision("research", "You asked for a task, and the goal names no data to analyse.", "user")
     return decision
@@ -161,17 +195,19 @@ def _by_rules(goal: str, files: Sequence[str], earlier: AgentName | None) -> Dec
 
 
 def _computer(goal: str, files: Sequence[str]) -> Decision | None:
-    if not files and _BROWSE.search(goal) and not _ABOUT_CODE.search(goal):
+    sentences = [part for part in re.split(r"(?<=[.!?;])\s+|\n", goal) if not _QUESTION.match(part)]
+    if not files and any(_asks(_BROWSE, part) for part in sentences) and not _ABOUT_CODE.search(goal):
         return Decision("computer", "The goal asks to act on a website as a person would.")
     return None
 
 
 def _data(goal: str, tables: list[str], documents: list[str], earlier: AgentName | None) -> Decision | None:
-    if tables and not (documents and _RESEARCH.search(goal)):
+    research = _asks(_RESEARCH, goal)
+    if tables and not (documents and research):
         return Decision("data", f"{tables[0].rsplit('/', 1)[-1]} is a data file.")
-    if _DATA.search(goal) and not _RESEARCH.search(goal) and not _ABOUT_CODE.search(goal):
+    if _asks(_DATA, _NO_DATA.sub(" ", goal)) and not research and not _ABOUT_CODE.search(goal):
         return Decision("data", "The goal asks to analyse data.")
-    if earlier == "data" and _DATA_AGAIN.search(goal) and not _RESEARCH.search(goal):
+    if earlier == "data" and _DATA_AGAIN.search(goal) and not research:
         return Decision("data", "The goal goes on from the data of this conversation.")
     return None
 
@@ -179,7 +215,7 @@ def _data(goal: str, tables: list[str], documents: list[str], earlier: AgentName
 def _research(goal: str, documents: list[str], files: Sequence[str], earlier: AgentName | None) -> Decision | None:
     if _QUICK.search(goal) and not documents:
         return None
-    if _RESEARCH.search(goal):
+    if _asks(_RESEARCH, goal):
         return Decision("research", "The goal asks for research with a report.")
     if documents:
         return Decision("research", f"{documents[0].rsplit('/', 1)[-1]} is a document to read.")
