@@ -144,6 +144,13 @@ async def test_a_prefix_from_outside_opens_no_door(keyed: Live) -> None:
         assert "evil.example" not in page.text
 
 
+async def test_an_empty_home_is_closed_to_others(tmp_path: Path) -> None:
+    home = tmp_path / "empty"
+    home.mkdir(mode=0o755)
+    async with live(settings_for(home)):
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
 async def test_what_is_kept_is_for_its_owner_alone(tmp_path: Path) -> None:
     home = tmp_path / "shared"
     (home / "traces").mkdir(parents=True)
@@ -157,5 +164,6 @@ async def test_what_is_kept_is_for_its_owner_alone(tmp_path: Path) -> None:
             modes = {path.name: path.stat().st_mode & 0o777 for path in home.iterdir()}
     finally:
         os.umask(before)
-    assert modes["workspaces"] == modes["traces"] == modes["sandboxes"] == 0o700
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert modes["workspaces"] == modes["traces"] == 0o700
     assert {mode for name, mode in modes.items() if name.startswith("orchestrion.db")} == {0o600}

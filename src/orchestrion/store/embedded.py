@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 DATABASE = "orchestrion.db"
-_PRIVATE = ("workspaces", "traces", "sandboxes")
+_PRIVATE = ("workspaces", "traces")
 
 
 @dataclass
