@@ -45,7 +45,7 @@ _SITE = rf"(?:https?://\S+|(?!\S+\.{_FILE_ENDING}\b)(?:[\w-]+\.)+[a-z]{{2,}})"
 _BROWSE = _words(
     rf"\b(?:go to|navigate to|open|visit|browse to|log ?in(?:to| to| at)?|sign in(?:to| to| at)?)\s+(?:the )?"
     rf"(?:website |site |page )?{_SITE}",
-    rf"\bscreenshots?\b.{0, 200}(?:{_SITE}|\bpage\b|\bsite\b|\bweb)",
+    rf"\bscreenshots?\b.{{0,200}}(?:{_SITE}|\bpage\b|\bsite\b|\bweb)",
     r"\bfill (?:out|in|up)?\s*(?:the|a|an|this|my|our)?\s*[\w' -]{0,30}\bform\b(?! of\b)",
     r"\bclick (?:on |the )",
 )
