@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrion.core.errors import NotFound, StoreError
-from orchestrion.core.events import Event, MessageDelta, RunFailed, RunFinished, RunResumed
+from orchestrion.core.events import Event, MessageDelta, RunFailed, RunFinished, RunResumed, ToolStarted
 from orchestrion.store.database import Database, runs
 from orchestrion.store.embedded import Store, open_embedded
 from orchestrion.store.models import Run, RunRequest, Session
@@ -86,6 +86,15 @@ async def test_an_append_outlives_its_caller(store: Store) -> None:
     await asyncio.gather(task, return_exceptions=True)
     await store.journal.append(RunFinished(run_id="run_x", answer=""))
     assert [event.type for event in await collect(store, "run_x")] == ["message.delta", "run.finished"]
+
+
+async def test_halves_of_letters_are_kept_as_question_marks(store: Store) -> None:
+    [event] = await store.journal.append(
+        ToolStarted(run_id="run_x", call_id="c", name="n", args={"\ud83d": ["a\udc00", 1]})
+    )
+    assert isinstance(event, ToolStarted)
+    assert event.args == {"?": ["a?", 1]}
+    assert await store.journal.read("run_x") == [event]
 
 
 async def test_another_process_is_followed(store: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,8 +29,10 @@ from orchestrion.runtime.lease import WorkerLease
 from orchestrion.runtime.partial import partial_report
 from orchestrion.runtime.past import Past
 from orchestrion.runtime.planning import steps_of
+from orchestrion.sandbox import Rich
 from orchestrion.store.models import Budget
 from orchestrion.store.workspace import Workspace
+from orchestrion.tools.code import _keep_results
 
 
 def test_steps_are_the_numbered_lines() -> None:
@@ -69,6 +72,9 @@ async def test_a_timeout_of_its_own_is_no_budget() -> None:
     with pytest.raises(TimeoutError):
         async with Meter(Budget(seconds=60)).deadline():
             raise TimeoutError
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def started(call_id: str) -> ev.ToolStarted:
@@ -152,6 +158,15 @@ def test_working_time_is_counted_and_idle_time_is_not() -> None:
     )
     assert past.seconds == 15
     assert past.worked_until == datetime.fromtimestamp(990, UTC)
+
+
+async def test_pictures_of_two_calls_get_names_of_their_own(tmp_path: Path) -> None:
+    _, context = in_context(Ledger())
+    context.workspace = Workspace(tmp_path)
+    pictures = [Rich("png", b64encode(data).decode()) for data in (PNG + b"one", PNG + b"two")]
+    kept = await asyncio.gather(*(_keep_results(context, "a", [picture]) for picture in pictures))
+    assert sorted(path for [path] in kept) == ["charts/figure-1.png", "charts/figure-2.png"]
+    assert {(tmp_path / path).read_bytes() for [path] in kept} == {PNG + b"one", PNG + b"two"}
 
 
 def in_context(ledger: Ledger) -> tuple[list[ev.EventBase], AgentContext]:

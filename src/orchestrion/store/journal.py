@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, func, insert, select
 
 from orchestrion.core.errors import StoreError
@@ -151,13 +152,31 @@ def _insert(connection: Connection, batch: tuple[EventBase, ...]) -> list[Event]
     """Number events within their runs and insert them."""
     last: dict[str, int] = {}
     numbered: list[Event] = []
+    rows: list[dict[str, Any]] = []
     for event in batch:
         if event.run_id not in last:
             query = select(func.max(events.c.seq)).where(events.c.run_id == event.run_id)
             last[event.run_id] = connection.execute(query).scalar() or 0
         last[event.run_id] += 1
-        stamped: Any = event.model_copy(update={"seq": last[event.run_id]})
+        stamped, data = _encoded(event.model_copy(update={"seq": last[event.run_id]}))
         numbered.append(stamped)
-    rows = [{"run_id": event.run_id, "seq": event.seq, "data": event.model_dump_json()} for event in numbered]
+        rows.append({"run_id": stamped.run_id, "seq": stamped.seq, "data": data})
     connection.execute(insert(events), rows)
     return numbered
+
+
+def _encoded(event: Any) -> tuple[Event, str]:
+    """Return an event and its JSON; halves of letters, which no encoding can carry, become `?`."""
+    try:
+        return event, event.model_dump_json()
+    except PydanticSerializationError:
+        whole = type(event).model_validate(_whole(event.model_dump()))
+        return whole, whole.model_dump_json()
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value

@@ -103,9 +103,10 @@ def _picture(encoded: str) -> bytes | None:
 
 
 async def _keep_picture(context: RunContext, picture: bytes) -> str:
-    taken = {file.path for file in await context.workspace.list("charts")}
-    number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}.png" not in taken)
-    return (await context.workspace.write_bytes(f"charts/figure-{number}.png", picture)).path
+    async with context.naming:  # two calls of one answer run side by side
+        taken = {file.path for file in await context.workspace.list("charts")}
+        number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}.png" not in taken)
+        return (await context.workspace.write_bytes(f"charts/figure-{number}.png", picture)).path
 
 
 def _code_text(result: CodeResult, figures: list[str]) -> str:

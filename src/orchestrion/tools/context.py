@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ class RunContext:
         plan: The plan's steps as they stand.
         task_files: Paths the goal is about.
         streaming_message: The message that a model is streaming now, void if the call fails.
+        naming: Held while a file gets a name that nothing else has.
     """
 
     run_id: str
@@ -44,6 +46,7 @@ class RunContext:
     plan: list[PlanStep] = field(default_factory=list)
     task_files: list[str] = field(default_factory=list)
     streaming_message: str | None = None
+    naming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def emit(self, event: EventBase) -> None:
         """Append an event, stamped with this run and, unless it says another, the acting agent."""

@@ -13,7 +13,8 @@ _INTERVAL = 0.05
 
 
 def shorten(text: str, limit: int = MODEL_BUDGET) -> str:
-    """Cut the middle out of a text that is longer than `limit` characters, and say so."""
+    """Cut the middle out of a text that is longer than `limit` characters, and say so; make it fit for sending."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # code may print halves of letters
     if len(text) <= limit:
         return text
     half = limit // 2
