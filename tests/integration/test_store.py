@@ -194,6 +194,9 @@ async def test_a_run_is_claimed_once(store: Store) -> None:
     await store.records.add_run(run)
     claims = await asyncio.gather(*(store.records.claim_run("r", f"w{n}", "dead") for n in range(8)))
     assert sum(claims) == 1
+    claimer = f"w{claims.index(True)}"
+    assert (await store.records.run("r", None)).worker == claimer
+    assert [orphan.worker for orphan in await store.records.orphans("me")] == [claimer]
 
 
 async def test_blobs_are_kept_once(store: Store) -> None:
