@@ -80,7 +80,10 @@ async def test_ten_followers_that_come_and_go_miss_nothing(store: Store) -> None
 
 
 async def test_an_append_outlives_its_caller(store: Store) -> None:
-    task = asyncio.create_task(store.journal.append(delta("run_x", "kept")))
+    async def caller() -> None:
+        await store.journal.append(delta("run_x", "kept"))
+
+    task = asyncio.create_task(caller())
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -200,6 +203,6 @@ async def test_a_run_is_claimed_once(store: Store) -> None:
 
 
 async def test_blobs_are_kept_once(store: Store) -> None:
-    first, second, third = await store.blobs.put([{"a": 1, "b": 2}, {"b": 2, "a": 1}, "other"])
+    first, second, third = await store.blobs.put("r", [{"a": 1, "b": 2}, {"b": 2, "a": 1}, "other"])
     assert first == second != third
-    assert await store.blobs.get([first, third, "missing"]) == {first: {"a": 1, "b": 2}, third: "other"}
+    assert await store.blobs.get("r", [first, third, "missing"]) == {first: {"a": 1, "b": 2}, third: "other"}

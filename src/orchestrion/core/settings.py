@@ -10,6 +10,7 @@ import difflib
 import os
 import tomllib
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,8 +39,16 @@ def _named(name: str, **kwargs: Any) -> Any:
     return Field(default=None, validation_alias=name, **kwargs)
 
 
+class _ConfigFile(TomlConfigSettingsSource):
+    """`config.toml`; a setting may be written by its field's name or as its environment variable."""
+
+    def _read_file(self, path: Path | Traversable) -> dict[str, Any]:
+        names = {environment_name(field): field for field in Settings.model_fields}
+        return {names.get(key, key): value for key, value in super()._read_file(path).items()}
+
+
 class Settings(BaseSettings):
-    """Everything that can be set. In `config.toml` the keys are the names of these fields."""
+    """Everything that can be set. In `config.toml` the keys are the names of these fields or of their variables."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -124,7 +133,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags over environment over `config.toml`."""
-        toml = TomlConfigSettingsSource(settings_cls, default_home() / "config.toml")
+        toml = _ConfigFile(settings_cls, default_home() / "config.toml")
         return init_settings, env_settings, toml
 
 

@@ -15,7 +15,7 @@ from orchestrion.core.coalesce import Coalescer
 from orchestrion.core.events import LlmCalled, MessageCompleted, MessageDelta, UsageRecorded
 from orchestrion.core.ids import new_id
 from orchestrion.middleware.context import AgentContext
-from orchestrion.models import Models
+from orchestrion.models import Models, broken_off
 from orchestrion.store.protocols import Blobs
 
 
@@ -89,11 +89,12 @@ class ModelCallRecorder(AsyncCallbackHandler):
         if call.first_token is None and message.text:
             await call.deltas.add(message.text)
         await call.deltas.close()
-        if message.text:
-            await self._context.emit(
-                MessageCompleted(message_id=call.message_id, text=message.text, phase=call.phase)
-            )
-        self._context.streaming_message = None
+        if not broken_off(message):  # one that did is tried again, and its text is void
+            if message.text:
+                await self._context.emit(
+                    MessageCompleted(message_id=call.message_id, text=message.text, phase=call.phase)
+                )
+            self._context.streaming_message = None
         await self._record(call, message)
 
     async def _record(self, call: _Call, message: AIMessage) -> None:
@@ -103,7 +104,7 @@ class ModelCallRecorder(AsyncCallbackHandler):
         prompt: list[Any] = [message_to_dict(part) for part in call.prompt]
         if call.tools:
             prompt.append({"type": "tools", "data": call.tools})
-        *digests, answer = await self._blobs.put([*prompt, message_to_dict(message)])
+        *digests, answer = await self._blobs.put(self._context.run_id, [*prompt, message_to_dict(message)])
         await self._context.emit(
             LlmCalled(
                 model=label,

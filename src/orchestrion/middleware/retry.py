@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import AgentState, ModelRequest, ModelResponse
+from langchain_core.messages import AIMessage
 
 from orchestrion.core.events import ModelRetried
 from orchestrion.middleware.context import AgentContext
-from orchestrion.models import explain, with_retries
+from orchestrion.models import explain, require_end, with_retries
 
 T = TypeVar("T")
 Handler = Callable[[ModelRequest[AgentContext]], Awaitable[ModelResponse[Any]]]
@@ -47,6 +48,10 @@ class Retry(AgentMiddleware[AgentState[Any], AgentContext]):
         """Ask the model, again if need be; see `call_with_retries`."""
 
         async def call() -> ModelResponse[Any]:
-            return await handler(request)
+            response = await handler(request)
+            for message in response.result:
+                if isinstance(message, AIMessage):
+                    require_end(message)
+            return response
 
         return await call_with_retries(request.runtime.context, call)

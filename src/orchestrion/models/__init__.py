@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrion.models.catalog import Catalog, Price, Role, load_catalog
 from orchestrion.models.choice import PLAYBOOK
+from orchestrion.models.complete import broken_off, require_end
 from orchestrion.models.errors import explain, is_model_error, is_transient, retry_after
 from orchestrion.models.registry import NOT_A_MODEL, Models
 from orchestrion.models.retry import with_retries
@@ -16,10 +17,12 @@ __all__ = [
     "Models",
     "Price",
     "Role",
+    "broken_off",
     "explain",
     "is_model_error",
     "is_transient",
     "load_catalog",
+    "require_end",
     "retry_after",
     "scrub",
     "with_retries",

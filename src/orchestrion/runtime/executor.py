@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -98,11 +98,12 @@ class Executor:
         """Return where a run's trace is."""
         return self._settings.home / "traces" / run_id
 
-    async def carry_out(self, run: Run, *, resumed: bool = False) -> Run:
+    async def carry_out(self, run: Run, *, first: bool = False, resumed: bool = False) -> Run:
         """Carry a run out to a terminal state; only being cancelled leaves it without one.
 
         Args:
             run: The run, already this worker's.
+            first: It begins its session, so there is no conversation to read.
             resumed: It goes on from what its journal and its checkpoints say.
         """
         structlog.contextvars.bind_contextvars(run_id=run.run_id, session_id=run.session_id)
@@ -110,26 +111,35 @@ class Executor:
             update={"state": "running", "worker": self._worker, "started_at": run.started_at or _now()}
         )
         try:
-            flow = await self._flow(run, resumed)
+            past = await self._past(run) if resumed else Past()
+            history = [] if first else await self._history(run)
+            flow = self._flow(run, past, history)
+            opened = self._open(flow)
             end = await self._to_the_end(flow)
+            await opened
         except OrchestrionError as error:
             flow, end = None, _failed(error)
         return await self.settle(run, end, flow)
 
-    async def _flow(self, run: Run, resumed: bool) -> Flow:
-        past = await self._past(run) if resumed else Past()
+    def _flow(self, run: Run, past: Past, history: list[Run]) -> Flow:
         models = self.models(run.request.model)
-        role = "chat" if run.request.mode == "chat" else "orchestrator"
-        started = ev.RunStarted(
-            run_id=run.run_id, worker=self._worker, model=models.label(role), playbook=models.playbook
-        )
-        history = await self._history(run)
         decision = past.decision or _decision(run, history)
-        opening: list[ev.EventBase] = [started] if past.decision else [started, decision]
-        await asyncio.gather(self._store.records.update_run(run), self._store.journal.append(*opening))
         context = self._context(run, past)
         recorder = ModelCallRecorder(context, self._store.blobs, models)
         return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past, decision)
+
+    def _open(self, flow: Flow) -> asyncio.Future[Any]:
+        """Queue the run's first events; the model is asked meanwhile, and nobody sees its answer before them."""
+        run, models = flow.run, flow.models
+        role = "chat" if flow.decision.target == "chat" else "orchestrator"
+        started = ev.RunStarted(
+            run_id=run.run_id, worker=self._worker, model=models.label(role), playbook=models.playbook
+        )
+        opening: list[ev.EventBase] = [started] if flow.past.decision else [started, flow.decision]
+        appended = self._store.journal.append(*opening)
+        opened = asyncio.gather(appended, self._store.records.update_run(run))
+        opened.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return opened
 
     def _context(self, run: Run, past: Past) -> AgentContext:
         sandbox = SessionSandbox(self.sandboxes, run.request.sandbox)

@@ -18,7 +18,7 @@ from orchestrion.core.events import ArtifactWritten, PlanStep, PlanUpdated, Rout
 from orchestrion.middleware.context import AgentContext
 from orchestrion.middleware.model_calls import ModelCallRecorder
 from orchestrion.middleware.retry import call_with_retries
-from orchestrion.models import Models
+from orchestrion.models import Models, require_end
 from orchestrion.prompts import render
 from orchestrion.runtime import planning
 from orchestrion.runtime.partial import partial_report, spoken_report
@@ -216,9 +216,11 @@ class Flow:
 
         async def call() -> AIMessage:
             self.context.meter.check()
-            return await model.ainvoke(
+            said = await model.ainvoke(
                 [SystemMessage(system), HumanMessage(asked)], config={"callbacks": [self.recorder]}
             )
+            require_end(said)
+            return said
 
         answer = await call_with_retries(self.context, call)
         self.context.meter.steps += 1

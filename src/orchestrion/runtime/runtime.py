@@ -144,6 +144,7 @@ class Runtime:
         if not request.goal.strip():
             raise InvalidInput("The goal is empty.", "Say what you want done.")
         await self._check(request)
+        first = request.session_id is None
         session, keep = await self._session_for(request, owner)
         request = request.model_copy(update={"session_id": session.session_id})
         run = Run(
@@ -165,7 +166,7 @@ class Runtime:
             if isinstance(error, Exception):
                 await self._worker.give_up(run, error)  # what was kept of it must not look as if it were to come
                 raise error
-        self._worker.start(run, resumed=False)
+        self._worker.start(run, first=first)
         return run
 
     async def _check(self, request: RunRequest) -> None:

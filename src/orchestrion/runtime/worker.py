@@ -62,9 +62,9 @@ class Worker:
         """Begin to look after runs: those that another process asked to stop and, with `adopt`, orphans."""
         self._watcher = asyncio.create_task(self._watch_forever(adopt))
 
-    def start(self, run: Run, *, resumed: bool) -> None:
-        """Begin to carry a run out that is this worker's."""
-        task = asyncio.create_task(self._carry_out(run, resumed), name=run.run_id)
+    def start(self, run: Run, *, first: bool = False, resumed: bool = False) -> None:
+        """Begin to carry a run out that is this worker's; see `Executor.carry_out`."""
+        task = asyncio.create_task(self._carry_out(run, first, resumed), name=run.run_id)
         self._tasks[run.run_id] = task
         task.add_done_callback(lambda _: self._forget(run.run_id))
 
@@ -72,10 +72,10 @@ class Worker:
         self._tasks.pop(run_id, None)
         self._stopped.discard(run_id)
 
-    async def _carry_out(self, run: Run, resumed: bool) -> None:
+    async def _carry_out(self, run: Run, first: bool, resumed: bool) -> None:
         try:
             async with self._turns.turn(run.session_id, partial(self._say_waiting, run)), self._slots:
-                await self.executor.carry_out(run, resumed=resumed)
+                await self.executor.carry_out(run, first=first, resumed=resumed)
         except asyncio.CancelledError:
             if run.run_id in self._stopped:
                 await self._surely(run.run_id, partial(self._end, run.run_id, ev.RunCancelledEvent()))

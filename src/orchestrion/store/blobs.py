@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -23,24 +24,34 @@ class SqliteBlobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, values: Sequence[Any]) -> list[str]:
+    async def put(self, run_id: str, values: Sequence[Any]) -> list[str]:
         """Keep values; see the protocol."""
-        texts = [orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str) for value in values]
+        texts = [_encoded(value) for value in values]
         digests = [hashlib.sha256(text).hexdigest() for text in texts]
-        rows = [{"digest": digest, "data": text} for digest, text in zip(digests, texts, strict=True)]
+        rows = [
+            {"run_id": run_id, "digest": digest, "data": text} for digest, text in zip(digests, texts, strict=True)
+        ]
         if rows:
             await self._database.write(lambda connection: connection.execute(_KEEP, rows))
         return digests
 
-    async def get(self, digests: Sequence[str]) -> dict[str, Any]:
+    async def get(self, run_id: str, digests: Sequence[str]) -> dict[str, Any]:
         """Return values; see the protocol."""
         wanted = sorted(set(digests))
         found: dict[str, Any] = {}
         for start in range(0, len(wanted), _PAGE):
-            query = select(blobs).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
-            rows = await self._database.read(partial(_rows, query))
+            page = blobs.c.digest.in_(wanted[start : start + _PAGE])
+            rows = await self._database.read(partial(_rows, select(blobs).where(blobs.c.run_id == run_id, page)))
             found |= {row.digest: orjson.loads(row.data) for row in rows}
         return found
+
+
+def _encoded(value: Any) -> bytes:
+    """Write a value as JSON; halves of letters, which a model can print and UTF-8 can't hold, become `?`."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str)
+    except TypeError:
+        return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _rows(query: Select[Any], connection: Connection) -> Sequence[Row[Any]]:

@@ -67,6 +67,7 @@ events = Table(
 blobs = Table(
     "blobs",
     metadata,
+    Column("run_id", String, primary_key=True),
     Column("digest", String, primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
@@ -85,11 +86,14 @@ def _prepare(connection: Any, _: object) -> None:
 @dataclass
 class _Write(Generic[T]):
     unit: Callable[[Connection], T]
+    then: Callable[[T], None] | None
     done: asyncio.Future[T]
     result: T | None = None
     error: BaseException | None = None
 
     def settle(self) -> None:
+        if self.error is None and self.then is not None:
+            self.then(self.result)  # type: ignore[arg-type]
         if self.done.done():
             return
         if self.error is not None:
@@ -135,7 +139,6 @@ class Database:
 
     async def close(self) -> None:
         """Finish the writes that wait, then close every connection."""
-        await asyncio.sleep(0)  # lets appends that were just begun reach the queue
         while self._flushing is not None and not self._flushing.done():
             await self._flushing
         self._closed = True
@@ -163,21 +166,26 @@ class Database:
         except DBAPIError as error:
             raise _store_error(error) from error
 
-    async def write(self, unit: Callable[[Connection], T]) -> T:
-        """Run `unit` in the next transaction, undone if it raises, and return its result once it is committed.
+    def write(self, unit: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> asyncio.Future[T]:
+        """Queue `unit` for the next transaction, undone if it raises; its result comes once it is committed.
 
-        It goes through to its end even if the caller is cancelled meanwhile: half a write is no write.
+        The call itself fixes the order of writes, not the waiting for them. A write goes through to its end even if
+        its caller is cancelled meanwhile: half a write is no write.
+
+        Args:
+            unit: Does the writing.
+            then: Called with the result on the event loop, even if nobody waits for it any more.
 
         Raises:
             StoreError: It could not be kept, for instance because the disk is full.
         """
         if self._closed:
             raise StoreError("The database is closed: this process is ending.")
-        write = _Write(unit, asyncio.get_running_loop().create_future())
+        write = _Write(unit, then, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
-        return await asyncio.shield(write.done)
+        return write.done
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,19 +70,9 @@ class SqliteJournal:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
 
-    async def append(self, *batch: EventBase) -> list[Event]:
+    def append(self, *batch: EventBase) -> Awaitable[list[Event]]:
         """Append events; see the protocol. The append goes through even if the caller is cancelled meanwhile."""
-
-        def unit(connection: Connection) -> list[Event]:
-            return _insert(connection, batch)
-
-        append = asyncio.ensure_future(self._database.write(unit))
-        append.add_done_callback(self._published)
-        return await asyncio.shield(append)
-
-    def _published(self, append: asyncio.Future[list[Event]]) -> None:
-        if not append.cancelled() and append.exception() is None:
-            self._publish(append.result())
+        return self._database.write(lambda connection: _insert(connection, batch), self._publish)
 
     def _publish(self, batch: list[Event]) -> None:
         by_run: defaultdict[str, list[Event]] = defaultdict(list)

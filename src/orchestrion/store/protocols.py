@@ -5,7 +5,7 @@ Embedded, all of it is one SQLite file; the distributed engines implement the sa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Protocol
 
 from orchestrion.core.events import Event, EventBase
@@ -15,8 +15,10 @@ from orchestrion.store.models import Run, Session
 class Journal(Protocol):
     """The append-only log of events: numbered per run from 1, without gaps, each appended once."""
 
-    async def append(self, *events: EventBase) -> list[Event]:
+    def append(self, *events: EventBase) -> Awaitable[list[Event]]:
         """Append events and return them numbered; they are kept before anyone sees them.
+
+        The order of the calls is the order of the events, whether or not one is waited for before the next.
 
         Raises:
             StoreError: They could not be kept; none of them was.
@@ -33,14 +35,14 @@ class Journal(Protocol):
 
 
 class Blobs(Protocol):
-    """Content-addressed values: what repeats from event to event is kept once."""
+    """Content-addressed values of a run: what repeats from event to event is kept once, and goes with the run."""
 
-    async def put(self, values: Sequence[Any]) -> list[str]:
-        """Keep JSON values and return their digests, in order."""
+    async def put(self, run_id: str, values: Sequence[Any]) -> list[str]:
+        """Keep JSON values of a run and return their digests, in order."""
         ...
 
-    async def get(self, digests: Sequence[str]) -> dict[str, Any]:
-        """Return the values that are there, by digest."""
+    async def get(self, run_id: str, digests: Sequence[str]) -> dict[str, Any]:
+        """Return the values of a run that are there, by digest."""
         ...
 
 
@@ -68,7 +70,7 @@ class Records(Protocol):
         ...
 
     async def delete_session(self, session_id: str) -> None:
-        """Remove a session, its runs and their events."""
+        """Remove a session, its runs, their events and their blobs."""
         ...
 
     async def add_run(self, run: Run) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, insert, 
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.events import TERMINAL_STATES
-from orchestrion.store.database import Database, events, runs, sessions
+from orchestrion.store.database import Database, blobs, events, runs, sessions
 from orchestrion.store.models import Run, Session
 
 
@@ -81,6 +81,7 @@ class SqliteRecords:
         of_session = select(runs.c.run_id).where(runs.c.session_id == session_id)
         await self._execute(
             delete(events).where(events.c.run_id.in_(of_session)),
+            delete(blobs).where(blobs.c.run_id.in_(of_session)),
             delete(runs).where(runs.c.session_id == session_id),
             delete(sessions).where(sessions.c.session_id == session_id),
         )

@@ -91,7 +91,7 @@ class Workspace:
         """Open the directory that holds `path` and yield it with the last part of the name."""
         parts = split_path(path)
         if not parts:
-            raise UnsafePath("That is the workspace itself, not a file in it.")
+            raise UnsafePath("That is the workspace itself, not a file in it.", "Name a file in it.")
         if create:
             self.root.mkdir(parents=True, exist_ok=True)
         try:
@@ -129,7 +129,7 @@ class Workspace:
             handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
             if not stat_module.S_ISREG(os.fstat(handle).st_mode):
                 os.close(handle)
-                raise NotFound(f"{path} is not a file.")
+                raise NotFound(f"{path} is not a file.", "The session's file list shows what there is.")
             return os.fdopen(handle, "rb")
 
     def stat(self, path: str) -> FileRef:

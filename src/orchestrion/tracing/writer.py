@@ -93,7 +93,7 @@ async def _with_messages(record: dict[str, Any], blobs: Blobs) -> dict[str, Any]
     """Put the exchange itself where the event names digests."""
     if record["event_type"] != "llm_call":
         return record
-    found = await blobs.get([*record["messages"], record["response"]])
+    found = await blobs.get(record["run_id"], [*record["messages"], record["response"]])
     messages = [found[digest] for digest in record["messages"]]
     tools = [message["data"] for message in messages if message["type"] == "tools"]
     return record | {
