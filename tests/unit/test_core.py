@@ -59,6 +59,15 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         load_settings()
 
 
+def test_the_file_takes_the_names_of_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRION_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text('ORCHESTRION_PORT = 1234\nSANDBOX_MODE = "local"\nANTHROPIC_MODEL = "m"\n')
+    settings = load_settings()
+    assert (settings.port, settings.sandbox_mode, settings.anthropic_model) == (1234, "local", "m")
+    origins = {line.name: line.origin for line in describe(settings)}
+    assert origins["ORCHESTRION_PORT"] == origins["SANDBOX_MODE"] == "config.toml"
+
+
 @pytest.mark.parametrize("text", ["x =", "prot = 1", 'port = "abc"'])
 def test_a_wrong_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("ORCHESTRION_HOME", str(tmp_path))
