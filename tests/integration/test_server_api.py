@@ -110,6 +110,7 @@ async def test_sessions_from_first_to_last(server: Live) -> None:
         (b'{"message": "x", "colour": 1}', "`colour` is not known"),
         (b'{"message": "x", "mode": "fast"}', "`mode`"),
         (b'{"message": "x", "budget": {"usd": -1}}', "`budget.usd`"),
+        (b'{"message": "x", "budget": {"usd": 1e400}}', "`budget.usd`"),
         (b"[]", "body"),
     ],
 )

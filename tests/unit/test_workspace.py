@@ -42,6 +42,14 @@ async def test_paths_that_leave_are_refused(space: Workspace, path: str) -> None
         await space.read_text(path)
 
 
+@pytest.mark.parametrize("path", ["", "uploads"])
+async def test_what_is_no_file_is_refused_with_a_remedy(space: Workspace, path: str) -> None:
+    await space.write_text("uploads/a.txt", "a")
+    with pytest.raises((UnsafePath, NotFound)) as refused:
+        space.open_read(path)
+    assert refused.value.remedy
+
+
 async def test_planted_links_are_not_followed(space: Workspace, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()
