@@ -151,6 +151,22 @@ async def test_a_token_budget_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_sandbox")
+async def test_tokens_that_are_not_reported_are_estimated(tmp_path: Path) -> None:
+    silent = Reply("word " * 100, input_tokens=0, output_tokens=0)
+    async with running(tmp_path, lambda _: silent) as (runtime, _):
+        run, events = await to_the_end(runtime, RunRequest(goal="hello"))
+    assert run.usage.output_tokens == 125
+    assert run.usage.input_tokens > 10
+    assert [event.code for event in events if isinstance(event, ev.RunNotice)] == ["usage_estimated"]
+
+
+async def test_a_money_budget_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
+    async with running(tmp_path, lambda _: Reply("hi")) as (runtime, _):
+        _, events = await to_the_end(runtime, RunRequest(goal="hello", budget=Budget(usd=0.1)))
+    assert [event.code for event in events if isinstance(event, ev.RunNotice)] == ["budget_unpriced"]
+
+
+@pytest.mark.usefixtures("needs_sandbox")
 async def test_a_model_that_fails_midway_leaves_a_partial_report(tmp_path: Path) -> None:
     turns = [code("print('half of it')"), Reply(error=Failure(400, "prompt is too odd"))]
     async with running(tmp_path, by_phase(turns)) as (runtime, _):

@@ -169,7 +169,12 @@ async def test_a_full_disk_ends_a_run_once_there_is_room(tmp_path: Path, monkeyp
                 await asyncio.sleep(0.02)
         with pytest.raises(StoreError):
             await runtime.submit(RunRequest(goal="no room for this"), owner="local")
+        with pytest.raises(StoreError, match="full"):  # its readers are told, and need not wait for ever
+            await end_of(runtime, run)
         state["full"] = False
+        async with asyncio.timeout(20):
+            while runtime._worker._unkept:
+                await asyncio.sleep(0.02)
         run, events = await end_of(runtime, run)
         assert [other.run_id for other in await runtime.list_runs(owner=None)] == [run.run_id]
     assert run.state == "failed"

@@ -206,3 +206,22 @@ async def test_blobs_are_kept_once(store: Store) -> None:
     first, second, third = await store.blobs.put("r", [{"a": 1, "b": 2}, {"b": 2, "a": 1}, "other"])
     assert first == second != third
     assert await store.blobs.get("r", [first, third, "missing"]) == {first: {"a": 1, "b": 2}, third: "other"}
+
+
+async def test_followers_are_told_when_nothing_more_can_be_kept(store: Store) -> None:
+    await store.journal.append(delta("run_x", "seen"))
+    seen: list[Event] = []
+
+    async def follow() -> None:
+        async for batch in store.journal.follow_batches("run_x"):
+            seen.extend(batch)
+
+    task = asyncio.create_task(follow())
+    while not seen:
+        await asyncio.sleep(0.01)
+    store.journal.break_off("run_x", StoreError("The disk is full."))
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreError, match="full"):
+            await task
+    await store.journal.append(RunFinished(run_id="run_x", answer=""))
+    assert len(await collect(store, "run_x")) == 2

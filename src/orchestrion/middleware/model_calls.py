@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler
@@ -12,11 +12,15 @@ from langchain_core.messages import AIMessage, BaseMessage, message_to_dict
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
 
 from orchestrion.core.coalesce import Coalescer
-from orchestrion.core.events import LlmCalled, MessageCompleted, MessageDelta, UsageRecorded
+from orchestrion.core.events import LlmCalled, MessageCompleted, MessageDelta, RunNotice, Usage, UsageRecorded
 from orchestrion.core.ids import new_id
 from orchestrion.middleware.context import AgentContext
 from orchestrion.models import Models, broken_off
 from orchestrion.store.protocols import Blobs
+
+_LETTERS = 4  # characters in a token, as a rule of thumb for English
+_ESTIMATED = "The model's endpoint does not report all tokens; the counts are estimates, four characters to a token."
+_UNPRICED = "the budget in US dollars can't be kept. Set a price in models.yaml, or a budget in tokens."
 
 
 @dataclass
@@ -49,6 +53,7 @@ class ModelCallRecorder(AsyncCallbackHandler):
         self._blobs = blobs
         self._models = models
         self._calls: dict[UUID, _Call] = {}
+        self._told: set[str] = set()
 
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
@@ -99,7 +104,7 @@ class ModelCallRecorder(AsyncCallbackHandler):
 
     async def _record(self, call: _Call, message: AIMessage) -> None:
         label = self._models.label(call.role)
-        usage = self._models.usage(label, message)
+        usage = await self._usage(label, call, message)
         self._context.meter.add(usage)
         prompt: list[Any] = [message_to_dict(part) for part in call.prompt]
         if call.tools:
@@ -116,3 +121,24 @@ class ModelCallRecorder(AsyncCallbackHandler):
             )
         )
         await self._context.emit(UsageRecorded(model=label, call=usage, total=self._context.meter.usage))
+
+    async def _usage(self, label: str, call: _Call, message: AIMessage) -> Usage:
+        """Return what a call used; tokens that its endpoint does not report are estimated, so that budgets hold."""
+        usage = self._models.usage(label, message)
+        if self._models.playbook:
+            return usage
+        prompt = sum(len(part.text) for part in call.prompt) + len(str(call.tools or ""))
+        said = len(message.text) + sum(len(str(asked["args"])) for asked in message.tool_calls)
+        known = usage.input_tokens or prompt // _LETTERS, usage.output_tokens or said // _LETTERS
+        if known != (usage.input_tokens, usage.output_tokens):
+            await self._tell_once("usage_estimated", "info", _ESTIMATED)
+            usd = self._models.price(label, *known, usage.cache_read_tokens)
+            usage = usage.model_copy(update={"input_tokens": known[0], "output_tokens": known[1], "usd": usd})
+        if usage.usd is None and self._context.meter.budget.usd is not None:
+            await self._tell_once("budget_unpriced", "warning", f"The price of {label} is not known: {_UNPRICED}")
+        return usage
+
+    async def _tell_once(self, code: str, level: Literal["info", "warning"], text: str) -> None:
+        if code not in self._told:
+            self._told.add(code)
+            await self._context.emit(RunNotice(level=level, code=code, text=text))

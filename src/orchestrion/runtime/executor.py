@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 _HISTORY = 20
 _MODELS = 32
+_PAGE = 1000
 _FILES = 500
 _WORKING_FILES = (UPLOADS + "/", "sources/", "task.md", "plan.md")
 
@@ -189,9 +190,11 @@ class Executor:
 
     async def _all_events(self, run_id: str) -> list[ev.Event]:
         events: list[ev.Event] = []
-        while page := await self._store.journal.read(run_id, after=events[-1].seq if events else 0):
+        while True:
+            page = await self._store.journal.read(run_id, after=events[-1].seq if events else 0, limit=_PAGE)
             events += page
-        return events
+            if len(page) < _PAGE:
+                return events
 
     async def _to_the_end(self, flow: Flow) -> ev.EventBase:
         """Let the flow go and return the run's terminal event."""

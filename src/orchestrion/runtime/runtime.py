@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
 import structlog
 
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _SETTLE = 5.0
 _TITLE = 60
+_OWNERS = 1024
 
 
 def _now() -> datetime:
@@ -47,6 +48,7 @@ class Runtime:
         self._works = worker
         self._adopts = adopt
         self._stack = AsyncExitStack()
+        self._owners: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         """Open the store and begin to look after runs.
@@ -166,8 +168,15 @@ class Runtime:
             if isinstance(error, Exception):
                 await self._worker.give_up(run, error)  # what was kept of it must not look as if it were to come
                 raise error
+        self._remember_owner(run.run_id, session.owner)
         self._worker.start(run, first=first)
         return run
+
+    def _remember_owner(self, run_id: str, owner: str) -> None:
+        """Keep whose the latest runs are, so that following a fresh run needs no look into the store."""
+        self._owners[run_id] = owner
+        if len(self._owners) > _OWNERS:
+            del self._owners[next(iter(self._owners))]
 
     async def _check(self, request: RunRequest) -> None:
         """Refuse what could not be carried out, before anything is kept."""
@@ -262,10 +271,21 @@ class Runtime:
 
     async def follow(self, run_id: str, *, owner: str | None, after: int = 0) -> AsyncIterator[ev.Event]:
         """Yield a run's events after a number, as they come, to the terminal one. Raises as `get_run`."""
-        await self._store.records.run(run_id, owner)
-        async with aclosing(self._store.journal.follow(run_id, after=after)) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield event
+        async with aclosing(self.follow_batches(run_id, owner=owner, after=after)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def follow_batches(
+        self, run_id: str, *, owner: str | None, after: int = 0
+    ) -> AsyncGenerator[list[ev.Event], None]:
+        """As `follow`, but what is there is yielded together. Raises as `get_run`."""
+        if not (self._worker.carries(run_id) and owner in {None, self._owners.get(run_id)}):
+            await self._store.records.run(run_id, owner)
+        batches = cast(AsyncGenerator[list[ev.Event], None], self._store.journal.follow_batches(run_id, after=after))
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
 
     def _trace_directory(self, run_id: str) -> Path:
         return self.settings.home / "traces" / run_id

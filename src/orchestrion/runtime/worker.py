@@ -102,6 +102,7 @@ class Worker:
             await unit()
         except StoreError as error:
             self._unkept[run_id] = unit
+            self._store.journal.break_off(run_id, error)
             log.warning("a run's state could not be kept yet", run_id=run_id, error=str(error))
         except NotFound:
             log.info("the run was removed meanwhile", run_id=run_id)
@@ -116,6 +117,10 @@ class Worker:
 
     async def _plain_run(self, run_id: str) -> Run:
         return await self._store.records.run(run_id, None)
+
+    def carries(self, run_id: str) -> bool:
+        """Say whether a run is carried out here."""
+        return run_id in self._tasks
 
     def stop(self, run_id: str) -> bool:
         """Stop a run if it is carried out here, and say whether it is. One that is just ending is let end."""

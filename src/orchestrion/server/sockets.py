@@ -18,7 +18,7 @@ from orchestrion.server.sse import SEND_SECONDS
 
 log = structlog.get_logger(__name__)
 
-Open: TypeAlias = Callable[[str, int], Awaitable[AsyncIterator[Event]]]
+Open: TypeAlias = Callable[[str, int], Awaitable[AsyncIterator[list[Event]]]]
 MAX_RUNS = 100
 
 
@@ -84,11 +84,11 @@ class _Socket:
         try:
             if len(self._following) >= MAX_RUNS:
                 raise InvalidInput(f"One connection follows at most {MAX_RUNS} runs.", "Unsubscribe from some.")
-            events = await self._open_run(run_id, after)
+            batches = await self._open_run(run_id, after)
         except OrchestrionError as error:
             await self._refuse(error, run_id)
             return
-        task = asyncio.create_task(self._follow(events))
+        task = asyncio.create_task(self._follow(batches))
         self._following[run_id] = task
         task.add_done_callback(lambda done: self._forget(run_id, done))
 
@@ -98,16 +98,17 @@ class _Socket:
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, WebSocketDisconnect):
             log.error("a subscription broke off", run_id=run_id, exc_info=error)
 
-    async def _follow(self, events: AsyncIterator[Event]) -> None:
+    async def _follow(self, batches: AsyncIterator[list[Event]]) -> None:
         metrics = self._caller.services.metrics
         with metrics.streams.labels("ws").track_inprogress():
             try:
-                async for event in events:
-                    await self._send(event.model_dump_json())
-                    metrics.events.inc()
+                async for batch in batches:
+                    for event in batch:
+                        await self._send(event.model_dump_json())
+                    metrics.events.inc(len(batch))
             finally:
-                if isinstance(events, AsyncGenerator):
-                    await events.aclose()
+                if isinstance(batches, AsyncGenerator):
+                    await batches.aclose()
 
     async def _stop(self, run_id: str) -> None:
         if task := self._following.pop(run_id, None):

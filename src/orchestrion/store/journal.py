@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,12 @@ _PAGE = 500
 
 @dataclass
 class _Tail:
-    """The last events of a run that somebody follows, and those who wait for more."""
+    """The last events of a run that is carried out here or that somebody follows, and those who wait for more."""
 
     recent: list[Event] = field(default_factory=list)
     followers: int = 0
+    live: bool = False
+    broken: StoreError | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def after(self, seq: int) -> list[Event] | None:
@@ -43,6 +45,7 @@ class _Tail:
         if self.recent and batch and batch[0].seq != self.recent[-1].seq + 1:
             self.recent = []
         self.recent = [*self.recent, *batch][-_TAIL:]
+        self.broken = None
         self.wake()
 
     def wake(self) -> None:
@@ -79,8 +82,17 @@ class SqliteJournal:
         for event in batch:
             by_run[event.run_id].append(event)
         for run_id, fresh in by_run.items():
-            if run_id in self._tails:
-                self._tails[run_id].push(fresh)
+            if run_id in self._tails or fresh[0].seq == 1:
+                tail = self._tails[run_id]
+                tail.live = not fresh[-1].terminal
+                tail.push(fresh)
+                self._let_go(run_id)
+
+    def _let_go(self, run_id: str) -> None:
+        """Forget a tail that nobody needs any more."""
+        tail = self._tails[run_id]
+        if not tail.followers and not tail.live:
+            del self._tails[run_id]
 
     async def _watch_forever(self) -> None:
         """Wake the followers of runs that another process has written to."""
@@ -111,8 +123,25 @@ class SqliteJournal:
         rows = await self._database.read(lambda connection: connection.execute(query).scalars().all())
         return [event_adapter.validate_json(row) for row in rows]
 
+    def break_off(self, run_id: str, error: StoreError) -> None:
+        """Raise `error` in a run's followers; see the protocol."""
+        if run_id in self._tails:
+            self._tails[run_id].broken = error
+            self._tails[run_id].wake()
+
     async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield events as they come; see the protocol. A terminal event that was resumed from is not the end."""
+        """Yield events as they come; see the protocol."""
+        async with aclosing(self._batches(run_id, after)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    def follow_batches(self, run_id: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+        """Yield what there is, at once, and then what comes; see the protocol."""
+        return self._batches(run_id, after)
+
+    async def _batches(self, run_id: str, after: int) -> AsyncGenerator[list[Event], None]:
+        """A terminal event that was resumed from is not the end."""
         tail = self._tails[run_id]
         tail.followers += 1
         try:
@@ -121,17 +150,19 @@ class SqliteJournal:
                 batch = tail.after(after)
                 if batch is None:
                     batch = await self.read(run_id, after=after, limit=_PAGE)
-                for event in batch:
-                    yield event
-                    after = event.seq
-                if batch and batch[-1].terminal and not await self.read(run_id, after=after, limit=1):
-                    return
-                if not batch:
+                if batch:
+                    yield batch
+                    after = batch[-1].seq
+                    if batch[-1].terminal and not await self.read(run_id, after=after, limit=1):
+                        return
+                elif tail.broken is not None:
+                    raise tail.broken
+                else:
                     await changed.wait()
         finally:
             tail.followers -= 1
-            if not tail.followers and self._tails.get(run_id) is tail:
-                del self._tails[run_id]
+            if self._tails.get(run_id) is tail:
+                self._let_go(run_id)
 
 
 def _last_position(connection: Connection) -> int:

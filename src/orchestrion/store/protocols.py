@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Protocol
 
+from orchestrion.core.errors import StoreError
 from orchestrion.core.events import Event, EventBase
 from orchestrion.store.models import Run, Session
 
@@ -31,6 +32,14 @@ class Journal(Protocol):
 
     def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Yield a run's events from `after` on, as they come, and end after the terminal one."""
+        ...
+
+    def break_off(self, run_id: str, error: StoreError) -> None:
+        """Raise `error` in a run's followers once they have all there is: what comes next can't be kept for now."""
+        ...
+
+    def follow_batches(self, run_id: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+        """As `follow`, but what is there is yielded together."""
         ...
 
 

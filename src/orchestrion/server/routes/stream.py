@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, cast
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, WebSocket
 
@@ -30,54 +30,42 @@ async def stream(
     return EventStream(events, caller.services.stopping, caller.services.metrics)
 
 
-async def follow(caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
-    """Return the events after `after` as they come, up to the end of the run.
+async def follow(caller: Caller, run_id: str, after: int) -> AsyncIterator[list[Event]]:
+    """Return the events after `after` as they come, what is there together, up to the end of the run.
 
     Raises:
         NotFound: There is no such run, or it is someone else's.
     """
+    batches = caller.runtime.follow_batches(run_id, owner=caller.owner, after=after)
     if after == 0:
         # The first event is there as soon as the run is, so asking for it asks for the run too, and that only once.
-        events = _to_the_end(caller, run_id, 0)
-        return _chain(await anext(events), events)
+        return _chain(await anext(batches), batches)
     run = await caller.runtime.get_run(run_id, owner=caller.owner)
     if run.ended:
         seen = await caller.runtime.events(run_id, owner=caller.owner, after=after - 1, limit=2)
         if not seen or (seen[-1].seq == after and seen[-1].terminal):
             return _nothing()
-    return _to_the_end(caller, run_id, after)
+    return batches
 
 
-async def _chain(first: Event, rest: AsyncGenerator[Event, None]) -> AsyncIterator[Event]:
+async def _chain(first: list[Event], rest: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
     async with aclosing(rest):
         yield first
-        async for event in rest:
-            yield event
+        async for batch in rest:
+            yield batch
 
 
-async def _to_the_end(caller: Caller, run_id: str, after: int) -> AsyncGenerator[Event, None]:
-    """Go on past the terminal event of a run that was resumed after it."""
-    while True:
-        following = caller.runtime.follow(run_id, owner=caller.owner, after=after)
-        async with aclosing(cast("AsyncGenerator[Event, None]", following)) as events:
-            async for event in events:
-                yield event
-                after = event.seq
-        if not await caller.runtime.events(run_id, owner=caller.owner, after=after, limit=1):
-            return
-
-
-async def _nothing() -> AsyncIterator[Event]:
-    nothing: tuple[Event, ...] = ()
-    for event in nothing:
-        yield event
+async def _nothing() -> AsyncGenerator[list[Event], None]:
+    nothing: tuple[list[Event], ...] = ()
+    for batch in nothing:
+        yield batch
 
 
 @router.websocket("/api/ws")
 async def socket(websocket: WebSocket, caller: CallerDep) -> None:
     """Follow any number of runs over one WebSocket: `{"subscribe": run_id, "after": seq}`."""
 
-    async def open_run(run_id: str, after: int) -> AsyncIterator[Event]:
+    async def open_run(run_id: str, after: int) -> AsyncIterator[list[Event]]:
         return await follow(caller, run_id, after)
 
     await serve_socket(websocket, open_run, caller)
