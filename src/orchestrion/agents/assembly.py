@@ -31,8 +31,6 @@ ABILITIES: dict[AgentName, str] = {
 
 
 def _tools(name: AgentName) -> Sequence[BaseTool]:
-    if name == "chat":
-        return []
     from orchestrion.tools import data_tools, research_tools
 
     return data_tools() if name == "data" else research_tools()
@@ -59,13 +57,12 @@ class Agents:
         return self._graphs[key][1]
 
     def _assemble(self, name: AgentName, model: BaseChatModel) -> AgentGraph:
-        tools = _tools(name)
         return create_agent(
             model,
-            tools,
+            _tools(name),
             system_prompt=render("agents", name),
             middleware=[EffectsLedger(), ToolErrors(), BudgetLimit(), UniqueCalls(), Retry()],
             context_schema=AgentContext,
-            checkpointer=self._checkpoints if tools else None,  # one model call has no step to come back to
+            checkpointer=self._checkpoints,
             name=name,
         )

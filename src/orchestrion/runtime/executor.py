@@ -251,7 +251,7 @@ class Executor:
     async def _tidy_up(self, run: Run) -> None:
         """Drop what an ended run needs no more and write its trace; nothing here changes how it ended."""
         try:
-            if run.state == "finished":
+            if run.state == "finished" and run.target != "chat":
                 await self._store.checkpoints.adelete_thread(run.run_id)
             await write_trace(run, self._store.journal, self._store.blobs, self.trace_directory(run.run_id))
         except Exception as error:

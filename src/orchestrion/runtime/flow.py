@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langgraph.types import Durability
 
 from orchestrion.agents import ABILITIES, AgentGraph, Agents
 from orchestrion.core.errors import InvalidInput, OrchestrionError
@@ -88,15 +87,16 @@ class Flow:
         return await self._task(target)
 
     async def _chat(self) -> str:
+        """Answer at once: one model call, which has no step to come back to and so needs no graph."""
         self.context.agent = "chat"
         messages: list[BaseMessage] = []
         for run in self.history:
             messages += [HumanMessage(run.request.goal), AIMessage(run.answer)]
         while sum(len(message.text) for message in messages) > _HISTORY_CHARACTERS:
             del messages[:2]
-        graph = self.agents.graph("chat", await self.models.prepare("chat"))
+        prompt = [SystemMessage(render("agents", "chat")), *messages, HumanMessage(self.run.request.goal)]
         async with self.context.meter.deadline():
-            return await self._run_graph(graph, [*messages, HumanMessage(self.run.request.goal)])
+            return await self._call("chat", prompt)
 
     async def _task(self, agent: AgentName) -> str:
         try:
@@ -198,27 +198,28 @@ class Flow:
         """Run an agent from its last checkpoint, or from `messages`, and return its last words."""
         config: Any = self._config
         given: Any = {"messages": list(messages)}
-        if self.past.events and graph.checkpointer:
+        if self.past.events:
             state = await graph.aget_state(config)
             if state.values.get("messages"):
                 given = None
                 if not state.next:
                     return _last_words(state.values["messages"])
         # A step is kept before the next begins: a tool call whose step is lost would be asked for, and made, again.
-        durability: Durability | None = "sync" if graph.checkpointer else None
-        result = await graph.ainvoke(given, config, context=self.context, durability=durability)
+        result = await graph.ainvoke(given, config, context=self.context, durability="sync")
         return _last_words(result["messages"])
 
     async def _ask(self, system: str, asked: str) -> str:
-        """Ask the orchestrator's model directly; its answer streams to the readers."""
+        """Ask the orchestrator's model directly."""
         self.context.agent = "orchestrator"
-        model: BaseChatModel = await self.models.prepare("orchestrator")
+        return await self._call("orchestrator", [SystemMessage(system), HumanMessage(asked)])
+
+    async def _call(self, role: str, prompt: list[BaseMessage]) -> str:
+        """Call a role's model once; its answer streams to the readers."""
+        model: BaseChatModel = await self.models.prepare(role)
 
         async def call() -> AIMessage:
             self.context.meter.check()
-            said = await model.ainvoke(
-                [SystemMessage(system), HumanMessage(asked)], config={"callbacks": [self.recorder]}
-            )
+            said = await model.ainvoke(prompt, config={"callbacks": [self.recorder]})
             require_end(said)
             return said
 
