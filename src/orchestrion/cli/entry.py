@@ -16,6 +16,9 @@ from orchestrion.cli.errors import EXIT_CANCELLED, EXIT_PIPE, EXIT_USAGE, compla
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _mend_streams()
+    if sys.flags.optimize > 1:
+        complain("Python's -OO takes away what agents' tools are described with.", "Run without -OO.")
+        sys.exit(EXIT_USAGE)
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

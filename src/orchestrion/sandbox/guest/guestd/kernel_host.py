@@ -103,6 +103,7 @@ class KernelHost:
         self._lock = asyncio.Lock()
         self._kernel: _Process | None = None
         self._lost = False
+        self._began = False
 
     async def prepare(self) -> None:
         """Start the kernel ahead of the first cell."""
@@ -115,10 +116,13 @@ class KernelHost:
         async with self._lock:
             kernel = await self._ready()
             restarted, self._lost = self._lost, False
-            kernel.program.out_of_memory = False
-            for pump in kernel.pumps:
-                pump.listen(send)
             result = await self._run(kernel, request, send)
+            if self._lost and not self._began:
+                # It died of something earlier before it took the cell, so nothing of the cell has run: once more.
+                await self._replace(kernel)
+                kernel = await self._ready()
+                restarted, self._lost = True, False
+                result = await self._run(kernel, request, send)
             result["restarted"] = restarted or self._lost
             if self._lost:
                 await self._replace(kernel)
@@ -126,6 +130,9 @@ class KernelHost:
             return result
 
     async def _run(self, kernel: _Process, request: dict[str, Any], send: Send) -> dict[str, object]:
+        kernel.program.out_of_memory = False
+        for pump in kernel.pumps:
+            pump.listen(send)
         before = kernel.program.family()
         begun = asyncio.Event()
         cell = asyncio.create_task(self._cell(kernel, str(request["code"]), begun, send))
@@ -140,6 +147,7 @@ class KernelHost:
             await self._stop(kernel, cell, before)
             await self._quiet(kernel)
             raise
+        self._began = begun.is_set()
         if done:
             result = await self._outcome(kernel, cell)
         else:
