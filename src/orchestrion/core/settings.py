@@ -42,9 +42,9 @@ def _named(name: str, **kwargs: Any) -> Any:
 class _ConfigFile(TomlConfigSettingsSource):
     """`config.toml`; a setting may be written by its field's name or as its environment variable."""
 
-    def _read_file(self, path: Path | Traversable) -> dict[str, Any]:
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
         names = {environment_name(field): field for field in Settings.model_fields}
-        return {names.get(key, key): value for key, value in super()._read_file(path).items()}
+        return {names.get(key, key): value for key, value in super()._read_file(file_path).items()}
 
 
 class Settings(BaseSettings):

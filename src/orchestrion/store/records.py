@@ -90,7 +90,7 @@ class SqliteRecords:
         """Keep a new run."""
         await self._execute(insert(runs).values(cancel_requested=0, **_run_row(run)))
 
-    async def _runs(self, query: Select[Any]) -> list[Run]:
+    async def _runs(self, query: Select[*tuple[Any, ...]]) -> list[Run]:
         """Return runs; whose they are stands in a column alone, since a claim changes nothing else."""
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [Run.model_validate_json(row.data).model_copy(update={"worker": row.worker}) for row in rows]
