@@ -302,6 +302,20 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
+    def press_until(self, key: str, text: str) -> None:
+        """Press a key, as a person does, until it is heard.
+
+        Python's readline shows the prompt some microseconds before it waits for input, and a Ctrl-C in between is
+        noticed only at the next key. No person is that fast, but a test is.
+        """
+        deadline = time.monotonic() + DEADLINE
+        while text not in self.output[self._seen :]:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.output!r}"
+            self.type(key)
+            while select.select([self._fd], [], [], 1)[0] and text not in self.output[self._seen :]:
+                self.output += os.read(self._fd, 65536).decode("utf-8", "replace")
+        self.until(text)
+
     def wait(self) -> int:
         try:
             while piece := os.read(self._fd, 65536):
@@ -328,8 +342,7 @@ def chat(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_a_conversation_at_a_terminal(chat: Terminal) -> None:
     chat.until("> ")
-    chat.type("\x03")
-    chat.until("/quit leaves")
+    chat.press_until("\x03", "/quit leaves")
     chat.until("> ")
     chat.type(f"/upload {SALES}\r")
     chat.until("Stored as")
