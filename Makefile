@@ -63,7 +63,7 @@ reference:  ## write docs/reference from the code
 
 lock:  ## compile requirements/*.in into hash-pinned lock files
 	$(SETUP) run
-	for name in bootstrap node core sandbox dev; do \
+	for name in bootstrap node core sandbox dev conformance; do \
 	  echo "requirements/$$name.lock"; \
 	  (cd requirements && ../$(IN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-emit-index-url $(ARGS) $$name.in -o $$name.lock) || exit 1; \

@@ -13,7 +13,9 @@ OrchestrionError                 for users: one sentence, a remedy, a code, an H
 │   └── ModelUnavailable         it did not answer after retries (429, 5xx, overload, network)
 ├── SandboxError                 a sandbox could not do what was asked
 │   ├── SandboxUnavailable       no sandbox can be made here; the remedy says how to change that
-│   └── SandboxGone              it died or was killed; not the same as a command that failed
+│   ├── SandboxGone              it died or was killed; not the same as a command that failed
+│   ├── PortClosed               it runs, but nothing listens on that port
+│   └── Unsupported              this provider can't do that; said, never ignored
 ├── FetchRefused                 a URL that may not be fetched, and why
 ├── FetchFailed                  a URL that could not be fetched
 └── StoreError                   the store could not keep what it was given
@@ -124,6 +126,18 @@ class SandboxGone(SandboxError):
     """The sandbox died or was killed while, or before, it was asked."""
 
     code, title = "sandbox_gone", "The sandbox is gone"
+
+
+class PortClosed(SandboxError):
+    """The sandbox runs, but nothing listens on that port inside."""
+
+    code, status, title = "port_closed", 502, "Nothing listens on that port"
+
+
+class Unsupported(SandboxError):
+    """The provider can't do what was asked; said, never ignored."""
+
+    code, status, title = "unsupported", 501, "This sandbox can't do that"
 
 
 class FetchRefused(OrchestrionError):
