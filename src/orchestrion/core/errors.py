@@ -7,6 +7,7 @@ OrchestrionError                 for users: one sentence, a remedy, a code, an H
 ├── TooLarge                     an upload or a value over its limit
 ├── NotFound                     no such session, run, file
 ├── Conflict                     not in the state that the request needs
+├── QuotaExceeded                as many as may run at once do
 ├── Unauthorized                 no key, or not this key's
 ├── Forbidden                    from another site's page, or under a name that is not ours
 ├── ModelError                   the model's provider said no (401, 400, …)
@@ -84,6 +85,12 @@ class Conflict(OrchestrionError):
     """Not in the state that the request needs."""
 
     code, status, title = "conflict", 409, "Not possible in this state"
+
+
+class QuotaExceeded(OrchestrionError):
+    """As many sandboxes as may run at once do already."""
+
+    code, status, title = "quota_exceeded", 429, "Too many at once"
 
 
 class Unauthorized(OrchestrionError):

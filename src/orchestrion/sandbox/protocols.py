@@ -101,13 +101,19 @@ class SandboxSpec:
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """What is known of a sandbox without talking to it."""
+    """What is known of a sandbox without talking to it.
+
+    Attributes:
+        state: Whether it runs; one that died but left its files counts as paused.
+        memory: Its processes are there: they run, or a pause has kept them. Else a resume starts it anew on its files.
+    """
 
     id: str
     provider: str
     state: State
     created_at: datetime
     spec: SandboxSpec
+    memory: bool = True
 
 
 @dataclass(frozen=True)
