@@ -79,7 +79,9 @@ class Settings(BaseSettings):
     sandbox_python: Path | None = Field(default=None, description="Interpreter with pandas and friends for sandboxes")
     sandbox_memory_mb: int = Field(default=4096, ge=256, description="Memory of one sandbox")
     sandbox_processes: int = Field(default=256, ge=16, description="Processes of one sandbox")
-    sandbox_idle_seconds: int = Field(default=600, ge=5, description="An unused sandbox ends after this long, files kept")
+    sandbox_idle_seconds: int = Field(
+        default=600, ge=5, description="An unused sandbox ends after this long; files stay"
+    )
     sandbox_pause_seconds: float = Field(
         default=120, gt=0, description="A session's unused sandbox is paused after this long"
     )
@@ -88,8 +90,8 @@ class Settings(BaseSettings):
     sandbox_pool: int | None = Field(
         default=None, ge=0, le=64, description="Sandboxes kept ready; 1 in a server, none in other commands"
     )
-    e2b_api_key: SecretStr | None = _named("E2B_API_KEY", description="Key for E2B, or an endpoint compatible with it")
-    e2b_domain: str | None = _named("E2B_DOMAIN", description="The compatible endpoint's domain instead of E2B's")
+    e2b_api_key: SecretStr | None = _named("E2B_API_KEY", description="Key for E2B or a compatible endpoint")
+    e2b_domain: str | None = _named("E2B_DOMAIN", description="A compatible endpoint's domain")
     tool_timeout_seconds: float = Field(default=300, gt=0, description="Longest run of one tool call")
 
     max_steps: int = Field(default=60, ge=1, description="Model calls in one run")

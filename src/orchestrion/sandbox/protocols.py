@@ -105,7 +105,7 @@ class SandboxInfo:
 
     Attributes:
         state: Whether it runs; one that died but left its files counts as paused.
-        memory: Its processes are there: they run, or a pause has kept them. Else a resume starts it anew on its files.
+        memory: Its processes run, or a pause has kept them; else a resume starts it anew on its files.
     """
 
     id: str
