@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 MIB = 1024 * 1024
@@ -14,16 +14,26 @@ MIB = 1024 * 1024
 class GuestLimits:
     """What this sandbox may use; the units are those of `orchestrion.sandbox.Limits`."""
 
-    memory_mb: int
-    processes: int
-    file_mb: int
-    open_files: int
-    cpu_seconds: int
+    memory_mb: int = 4096
+    processes: int = 256
+    file_mb: int = 4096
+    open_files: int = 1024
+    cpu_seconds: int = 3600
+    disk_mb: int = 10240
+    files: int = 200_000
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> GuestLimits:
-        """Read them from the daemon's configuration."""
-        return cls(**{name: int(config[name]) for name in cls.__dataclass_fields__})
+        """Read them from the daemon's configuration; what isn't named has its default.
+
+        Raises:
+            ValueError: One is not a positive number.
+        """
+        given = {field.name: config[field.name] for field in fields(cls) if field.name in config}
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"the limit {name} must be a positive number, not {value!r}")
+        return cls(**given)
 
 
 def _lower(which: int, value: int) -> None:
