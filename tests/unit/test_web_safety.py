@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrion.core.addresses import reach_of
 from orchestrion.core.errors import FetchRefused
-from orchestrion.tools.web_safety import FetchPolicy, parse_target, reach_of
+from orchestrion.tools.web_safety import FetchPolicy, parse_target
 
 REFUSED_URLS = [
     "",

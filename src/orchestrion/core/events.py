@@ -256,6 +256,30 @@ class SandboxLost(EventBase):
     reason: str
 
 
+class SandboxEgress(EventBase):
+    """Code in the sandbox asked for the network; like requests are counted together, so sum over these events.
+
+    Attributes:
+        host: Where to; `…` stands for more hosts than are told apart.
+        rule: What allowed or denied it; empty if no rule allows it.
+        reason: Why it was denied, or failed.
+        requests: How many since the last event of this kind.
+        bytes_in: What came back to the sandbox.
+        bytes_out: What the sandbox sent.
+    """
+
+    type: Literal["sandbox.egress"] = "sandbox.egress"
+    sandbox_id: str
+    host: str
+    port: int
+    verdict: Literal["allowed", "denied"]
+    rule: str = ""
+    reason: str = ""
+    requests: int = 1
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
 class Usage(BaseModel):
     """Tokens and money.
 
@@ -270,20 +294,26 @@ class Usage(BaseModel):
 
 
 class UsageRecorded(EventBase):
-    """What one model call used, and the run's total so far."""
+    """What one model call used, and the run's total so far; `source` says who called: an agent, or code inside."""
 
     type: Literal["usage.recorded"] = "usage.recorded"
     model: str
+    source: Literal["agent", "sandbox"] = "agent"
     call: Usage
     total: Usage
 
 
 class LlmCalled(EventBase):
-    """A model call that was answered; `prompt` and `response` name stored blobs (see `store.blobs`)."""
+    """A model call that was answered; `prompt` and `response` name stored blobs (see `store.blobs`).
+
+    Attributes:
+        source: Who called: an agent, or code in its sandbox.
+    """
 
     type: Literal["llm.called"] = "llm.called"
     model: str
     role: str
+    source: Literal["agent", "sandbox"] = "agent"
     prompt: list[str]
     response: str
     seconds: float
@@ -321,6 +351,7 @@ Event: TypeAlias = Annotated[
     | SandboxCreated
     | SandboxReused
     | SandboxLost
+    | SandboxEgress
     | UsageRecorded
     | LlmCalled
     | ModelRetried,

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     )
     e2b_api_key: SecretStr | None = _named("E2B_API_KEY", description="Key for E2B or a compatible endpoint")
     e2b_domain: str | None = _named("E2B_DOMAIN", description="A compatible endpoint's domain")
+    sandbox_egress: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="What code in sandboxes may reach: hosts, *.host, addresses, CIDR, *; separated by commas",
+    )
+    sandbox_registries: bool = Field(default=False, description="Also the package registries: PyPI, npm, Debian, …")
+    sandbox_models: bool = Field(default=True, description="Whether code in a run's sandbox may call its models")
     tool_timeout_seconds: float = Field(default=300, gt=0, description="Longest run of one tool call")
 
     max_steps: int = Field(default=60, ge=1, description="Model calls in one run")
@@ -115,7 +121,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines look")
 
-    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "sandbox_egress", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -10,41 +10,15 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import httpx
 
+from orchestrion.core.addresses import Address, Reach, check_host, reach_of
 from orchestrion.core.errors import FetchRefused
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Reach: TypeAlias = Literal["public", "private", "embedded", "forbidden"]
 
 MAX_URL = 4096
 _PORTS = {"http": 80, "https": 443}
-_LABEL = re.compile(r"^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$")
-_NUMBER = re.compile(r"^(\d+|0x[0-9a-f]*)$")
 _UNSEEMLY = re.compile(r"[\x00-\x20\x7f-\xa0\\\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
-
-_PRIVATE = [
-    ipaddress.ip_network(net)
-    for net in (
-        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
-        *("::1/128", "fc00::/7"),
-    )
-]
-# IPv6 that carries an IPv4 address: mapped, compatible, translated, 6to4, Teredo, NAT64 (RFC 6052, RFC 8215).
-_EMBEDDED = [
-    ipaddress.ip_network(net)
-    for net in (
-        *("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "2002::/16", "2001::/32"),
-        *("64:ff9b::/96", "64:ff9b:1::/48"),
-    )
-]
-# Metadata services that stand outside link-local: Alibaba, Oracle, Azure's wire server, EC2 and Google over IPv6.
-_METADATA = {
-    ipaddress.ip_address(address)
-    for address in ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
-}
 
 
 @dataclass(frozen=True)
@@ -87,50 +61,13 @@ def parse_target(url: str) -> Target:
         raise FetchRefused(f"{_shown(url)} is not a web address.", "Only http:// and https:// can be fetched.")
     if parsed.userinfo or "@" in parsed.netloc.decode("ascii", "replace"):
         raise FetchRefused(f"The URL for {host} has a user name or password in it.", "Give it without.")
-    _check_host(host)
+    check_host(host)
     port = _PORTS[parsed.scheme] if parsed.port is None else parsed.port
     return Target(parsed, parsed.scheme, host, port)
 
 
 def _shown(url: str) -> str:
     return repr(url if len(url) <= 80 else url[:80] + "…")
-
-
-def _check_host(host: str) -> None:
-    """Refuse every spelling of an address but the usual one: 0x7f.1, 017700000001 and 127.1 are tricks."""
-    if ":" in host:
-        try:
-            if ipaddress.IPv6Address(host).scope_id is not None:
-                raise ValueError
-        except ValueError:
-            raise FetchRefused(f"{host[:80]!r} is not a proper address.", "Check the URL.") from None
-        return
-    labels = host.split(".")
-    if _NUMBER.match(labels[-1]):
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError:
-            raise FetchRefused(
-                f"{host[:80]!r} is an address in an unusual spelling.", "Write it as four decimal numbers."
-            ) from None
-        return
-    if len(host) > 253 or not all(_LABEL.match(label) for label in labels):
-        raise FetchRefused(f"{host[:80]!r} is not a proper host name.", "Check the URL.")
-
-
-def reach_of(address: Address) -> Reach:
-    """Say what an address reaches: anyone's server, the user's own network, or what no fetch may touch."""
-    if address in _METADATA:
-        return "forbidden"
-    if any(address in net for net in _PRIVATE):
-        return "private"
-    if address.version == 6 and any(address in net for net in _EMBEDDED):
-        return "forbidden" if int(address) == 0 else "embedded"
-    if address.is_multicast or address.is_link_local or address.is_reserved or address.is_unspecified:
-        return "forbidden"
-    if address.version == 6 and address.is_site_local:
-        return "forbidden"
-    return "public" if address.is_global else "forbidden"
 
 
 class FetchPolicy:

@@ -82,6 +82,7 @@ def _llm_call(event: ev.LlmCalled) -> dict[str, Any]:
     return {
         "model": event.model,
         "role": event.role,
+        "source": event.source,
         "messages": event.prompt,
         "response": event.response,
         "seconds": event.seconds,

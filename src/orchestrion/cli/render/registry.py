@@ -41,6 +41,7 @@ RENDERERS: dict[str, Callable[[View, Any], None]] = {
     "sandbox.created": sandbox.sandbox_created,
     "sandbox.reused": sandbox.sandbox_reused,
     "sandbox.lost": sandbox.sandbox_lost,
+    "sandbox.egress": sandbox.sandbox_egress,
     "usage.recorded": model.usage_recorded,
     "llm.called": model.llm_called,
     "model.retried": model.model_retried,

@@ -1,10 +1,10 @@
-"""`sandbox.created`, `sandbox.reused` and `sandbox.lost`."""
+"""`sandbox.created`, `sandbox.reused`, `sandbox.lost` and `sandbox.egress`."""
 
 from __future__ import annotations
 
 from orchestrion.cli.render.view import View
 from orchestrion.cli.text import seconds
-from orchestrion.core.events import SandboxCreated, SandboxLost, SandboxReused
+from orchestrion.core.events import SandboxCreated, SandboxEgress, SandboxLost, SandboxReused
 
 
 def sandbox_created(view: View, event: SandboxCreated) -> None:
@@ -21,3 +21,9 @@ def sandbox_lost(view: View, event: SandboxLost) -> None:
     """Say what is gone and what is not."""
     text = f"The sandbox is gone ({event.reason.rstrip('.')}); files are kept, live variables are lost."
     view.screen.line(("Note: ", "bold yellow"), (text, "yellow"))
+
+
+def sandbox_egress(view: View, event: SandboxEgress) -> None:
+    """Say what code inside asked for in vain; what it was given is for the record."""
+    if event.verdict == "denied":
+        view.screen.line((f"the sandbox asked for {event.host}:{event.port}: {event.reason}", "dim"))
