@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -80,7 +80,9 @@ class SandboxBackend(BaseSandbox):
         """Run a shell command to its end, from a thread without an event loop."""
         return self._wait(self._execute(command, timeout, self._on_output))
 
-    async def astream(self, command: str, *, timeout: int | None = None) -> AsyncIterator[Output | ExecuteResponse]:
+    async def astream(
+        self, command: str, *, timeout: int | None = None
+    ) -> AsyncGenerator[Output | ExecuteResponse, None]:
         """Run a shell command, on the sandbox's own loop; yield its output as it comes and, last, how it ended."""
         queue: asyncio.Queue[Output | ExecuteResponse] = asyncio.Queue(maxsize=64)
         work = asyncio.create_task(self._execute(command, timeout, queue.put))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import orchestrion
-from orchestrion.cli.commands import chat, config, doctor, route, run, runs, serve, sessions
+from orchestrion.cli.commands import chat, config, doctor, route, run, runs, sandbox, serve, sessions
 
 app = typer.Typer(
     help="A self-hosted agent platform: give it a goal, get finished work.",
@@ -40,6 +40,7 @@ app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(sandbox.app, name="sandbox")
 app.command("route")(route.route)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -24,11 +24,10 @@ _ENVELOPE = 2**20
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open a runtime of our own, unless the caller brought one."""
     services: Services = app.state.services
-    if services.has_runtime:
-        yield
-        return
-    async with Runtime(services.settings, adopt=True) as runtime:
-        services.runtime = runtime
+    async with AsyncExitStack() as stack:
+        if not services.has_runtime:
+            services.runtime = await stack.enter_async_context(Runtime(services.settings, adopt=True))
+        stack.push_async_callback(services.logs.aclose)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -17,6 +18,8 @@ from orchestrion.core.settings import Settings
 
 LOCAL_OWNER = "local"
 OWNER = "orchestrion.owner"
+
+_BEARER = "bearer."
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs"})
@@ -118,9 +121,22 @@ class Gate:
 
 
 def sent_key(headers: Headers) -> str:
-    """Return the bearer key that came with a request, or an empty string."""
+    """Return the bearer key that came with a request, or an empty string.
+
+    A browser can't set headers on a WebSocket; there the key comes as a subprotocol, `bearer.` and its base64url.
+    """
     scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+    if scheme.lower() == "bearer":
+        return key.strip()
+    offered = (name.strip() for name in headers.get("sec-websocket-protocol", "").split(","))
+    return next((_decoded(name[len(_BEARER) :]) for name in offered if name.startswith(_BEARER)), "")
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+    except ValueError:
+        return ""
 
 
 def route_path(scope: Scope) -> str:

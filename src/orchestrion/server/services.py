@@ -13,6 +13,7 @@ from orchestrion.core.settings import Settings
 from orchestrion.runtime import Runtime
 from orchestrion.server.metrics import Metrics
 from orchestrion.server.problems import REQUEST_ID
+from orchestrion.server.process_logs import ProcessLogs
 from orchestrion.server.readiness import ReadinessProbe
 from orchestrion.server.security import OWNER
 
@@ -25,6 +26,7 @@ class Services:
         settings: The effective settings.
         metrics: What `/metrics` shows.
         readiness: What `/readyz` looks at.
+        logs: What processes in sandboxes print.
         stopping: Set when the server begins to stop; streams end, `/readyz` says no.
     """
 
@@ -32,6 +34,7 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     readiness: ReadinessProbe = field(default_factory=ReadinessProbe)
+    logs: ProcessLogs = field(default_factory=ProcessLogs)
     _runtime: Runtime | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Server-Sent Events: one run's journal, followed by one reader.
+"""Server-Sent Events: a run's journal, or a process's log, followed by one reader.
 
 Written out rather than taken from a library: a stream must end with the server that serves it, must not touch the
 process's signal handlers, and one write for what is there is all that a first token may cost.
@@ -7,7 +7,8 @@ process's signal handlers, and one write for what is there is all that a first t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Generic, TypeVar
 
 import structlog
 from starlette.responses import Response
@@ -18,6 +19,8 @@ from orchestrion.core.events import Event
 from orchestrion.server.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 10.0
 SEND_SECONDS = 60.0
@@ -49,25 +52,31 @@ def encode(event: Event) -> bytes:
     return f"id: {event.seq}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()
 
 
-class EventStream(Response):
+class EventStream(Response, Generic[T]):
     """Streams events until the run ends, the reader leaves or the server stops.
 
     Args:
         batches: What to send, each batch in one piece; closed in every case.
         stopping: Set when the server stops; readers come back to another one, or later.
         metrics: Where to count.
+        render: Puts one of them into bytes.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, batches: AsyncIterator[list[Event]], stopping: asyncio.Event, metrics: Metrics, status_code: int = 200
+        self,
+        batches: AsyncIterator[list[T]],
+        stopping: asyncio.Event,
+        metrics: Metrics,
+        render: Callable[[T], bytes],
     ) -> None:
-        super().__init__(status_code=status_code, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._batches = batches
         self._stopping = stopping
         self._metrics = metrics
+        self._render = render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
@@ -105,7 +114,7 @@ class EventStream(Response):
         await _send_chunk(send, _RETRY)
         try:
             async for batch in self._batches:
-                await _send_chunk(send, b"".join(map(encode, batch)))
+                await _send_chunk(send, b"".join(map(self._render, batch)))
                 self._metrics.events.inc(len(batch))
         finally:
             if isinstance(self._batches, AsyncGenerator):

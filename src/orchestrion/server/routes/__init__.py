@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from orchestrion.server.routes import agents, chat, docs, files, health, page, runs, sessions, stream, traces
+from orchestrion.server.routes import (
+    agents,
+    chat,
+    docs,
+    files,
+    health,
+    page,
+    runs,
+    sandbox_files,
+    sandbox_processes,
+    sandboxes,
+    sessions,
+    stream,
+    traces,
+)
 
 # The page's catch-all comes last.
 ROUTERS: tuple[APIRouter, ...] = (
@@ -14,6 +28,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     sessions.router,
     files.router,
     agents.router,
+    sandboxes.router,
+    sandboxes.snapshots,
+    sandbox_files.router,
+    sandbox_processes.router,
     traces.router,
     health.router,
     docs.router,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, WebSocket
 from orchestrion.core.events import Event
 from orchestrion.server.services import Caller, CallerDep
 from orchestrion.server.sockets import serve_socket
-from orchestrion.server.sse import EventStream, parse_position
+from orchestrion.server.sse import EventStream, encode, parse_position
 
 router = APIRouter(tags=["events"])
 
@@ -22,12 +22,12 @@ async def stream(
     caller: CallerDep,
     after: Annotated[str, Query()] = "",
     last_event_id: Annotated[str, Header()] = "",
-) -> EventStream:
+) -> EventStream[Event]:
     """Stream a run's events from the one after `Last-Event-ID` (or `after`) to its end."""
     given, name = (last_event_id, "Last-Event-ID") if last_event_id else (after, "after")
     position = parse_position(given, name)
     events = await follow(caller, run_id, position)
-    return EventStream(events, caller.services.stopping, caller.services.metrics)
+    return EventStream(events, caller.services.stopping, caller.services.metrics, encode)
 
 
 async def follow(caller: Caller, run_id: str, after: int) -> AsyncIterator[list[Event]]:
