@@ -27,6 +27,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def exec_(
+    *,
     command: Annotated[list[str], typer.Argument(metavar="CMD…", show_default=False)],
     sandbox: Provider = None,
     sandbox_id: Where = None,
@@ -91,6 +92,7 @@ def kill(sandbox_ids: Annotated[list[str], typer.Argument(metavar="ID…", show_
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def build(
+    *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the template.", show_default=False)],
     command: Annotated[list[str] | None, typer.Argument(metavar="[-- CMD…]", show_default=False)] = None,
     base: Annotated[str, typer.Option("--from", metavar="NAME", help="The template to start from.")] = "base",
