@@ -10,6 +10,7 @@ import { useAfterUploads, useUploads } from '@/features/composer/uploads';
 import { WAYS } from '@/features/composer/ways';
 import { FilePreview } from '@/features/files/FilePreview';
 import { FilesDrawer } from '@/features/files/FilesDrawer';
+import { SandboxPanel } from '@/features/sandbox/SandboxPanel';
 
 import { EmptyState } from './EmptyState';
 import { RunArticle } from './RunArticle';
@@ -32,6 +33,7 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
   const [way, setWay] = useState(WAYS[0]);
   const [preview, setPreview] = useState('');
   const [filesOpen, setFilesOpen] = useState(false);
+  const [sandboxOpen, setSandboxOpen] = useState(false);
   const stick = useStickToBottom(running !== undefined);
   const files = useMemo(() => ({ session, open: setPreview }), [session]);
   const stopping = running !== undefined && stop.variables === running.run_id && !stop.isError;
@@ -70,6 +72,7 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
           hasSession={session !== ''}
           onMenu={onMenu}
           onFiles={() => setFilesOpen(true)}
+          onSandbox={() => setSandboxOpen(true)}
         />
         <div className="relative min-h-0 flex-1">
           <main ref={stick.box} className="h-full overflow-y-auto" aria-label="Conversation" data-testid="conversation">
@@ -112,6 +115,7 @@ export function SessionPage({ session, onMenu, onPlaybook }: SessionPageProps) {
             onStop={() => running && stop.mutate(running.run_id)}
           />
         </footer>
+        <SandboxPanel open={sandboxOpen} onOpenChange={setSandboxOpen} />
         <FilesDrawer open={filesOpen} onOpenChange={setFilesOpen} />
         <FilePreview path={preview} onClose={() => setPreview('')} />
       </DropZone>

@@ -9,11 +9,14 @@ interface DrawerProps {
   onOpenChange: (open: boolean) => void;
   side: 'left' | 'right';
   title: string;
+  /** As wide as work inside it needs. */
+  wide?: boolean;
   children: ReactNode;
 }
 
 /** A panel over the page's edge; closes on Escape and on a click beside it. */
-export function Drawer({ open, onOpenChange, side, title, children }: DrawerProps) {
+export function Drawer({ open, onOpenChange, side, title, wide = false, children }: DrawerProps) {
+  const width = wide ? 'w-[min(52rem,100vw)]' : 'w-[min(23rem,88vw)]';
   const edge = side === 'left' ? 'left-0 border-r' : 'right-0 border-l';
   return (
     <Dialog.Root open={open} onOpenChange={onOpenChange}>
@@ -21,7 +24,7 @@ export function Drawer({ open, onOpenChange, side, title, children }: DrawerProp
         <Dialog.Overlay className="fade-in fixed inset-0 z-40 bg-black/35" />
         <Dialog.Content
           aria-describedby={undefined}
-          className={`fade-in fixed inset-y-0 z-50 flex w-[min(23rem,88vw)] flex-col border-line bg-paper ${edge}`}
+          className={`fade-in fixed inset-y-0 z-50 flex flex-col border-line bg-paper ${width} ${edge}`}
         >
           <header className="flex h-14 flex-none items-center justify-between pr-2.5 pl-5">
             <Dialog.Title className="font-serif text-lg font-medium">{title}</Dialog.Title>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -46,12 +47,14 @@ class NewSandbox(_Body):
     """A sandbox to make.
 
     Attributes:
+        session_id: Make it for this session, with its workspace; all but `provider` is then the settings' matter.
         template: `base`, `code-interpreter-v1`, a template that was built, or a snapshot's id.
         provider: Who makes it; by default what SANDBOX_MODE says.
         seconds: How long it may live; then `on_timeout` happens.
         root: Whether code may become root inside.
     """
 
+    session_id: str | None = None
     template: str = Field(default="base", min_length=1, max_length=200)
     provider: str | None = None
     seconds: float = Field(default=3600, gt=0, le=_WEEK)
@@ -204,8 +207,10 @@ async def list_sandboxes(caller: CallerDep, session_id: str | None = None) -> Sa
 
 @router.post("", status_code=201)
 async def create_sandbox(caller: CallerDep, body: NewSandbox | None = None) -> SandboxView:
-    """Make a sandbox that belongs to no session."""
+    """Make a sandbox of your own, or a session's."""
     wanted = body or NewSandbox()
+    if wanted.session_id is not None:
+        return await _of_session(wanted.session_id, wanted.provider, caller)
     spec = SandboxSpec(
         owner=caller.owner,
         template=wanted.template,
@@ -223,6 +228,15 @@ async def create_sandbox(caller: CallerDep, body: NewSandbox | None = None) -> S
         auto_resume=wanted.auto_resume,
     )
     return view(await sandboxes.held(sandbox.id))
+
+
+async def _of_session(session_id: str, provider: str | None, caller: Caller) -> SandboxView:
+    await caller.runtime.get_session(session_id, owner=caller.owner)
+    root = caller.runtime.workspace(session_id).root
+    await asyncio.to_thread(root.mkdir, parents=True, exist_ok=True)
+    sandboxes = caller.runtime.sandboxes()
+    acquired = await sandboxes.acquire(session_id, root, provider, owner=caller.owner)
+    return view(await sandboxes.held(acquired.sandbox.id))
 
 
 @router.get("/{sandbox_id}")
