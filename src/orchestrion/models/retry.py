@@ -15,7 +15,7 @@ T = TypeVar("T")
 OnRetry = Callable[[int, float, OrchestrionError], Awaitable[None]]
 
 LONGEST_WAIT = 120.0
-_backoff = wait_exponential_jitter(multiplier=0.5, max=30, jitter=0.5)
+_backoff = wait_exponential_jitter(0.5, max=30, jitter=0.5)
 
 
 def _worth_another(error: BaseException) -> bool:
