@@ -34,6 +34,7 @@ class Reply:
 
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
+        self._closed: Callable[[], None] | None = None
         self.status = response.status
         self.headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
 
@@ -64,7 +65,16 @@ class Reply:
 
     async def aclose(self) -> None:
         """Let go of the connection: back to the pool if the body was read, else closed."""
-        await self._response.aclose()
+        closed, self._closed = self._closed, None
+        try:
+            await self._response.aclose()
+        finally:
+            if closed is not None:
+                closed()
+
+    def when_closed(self, closed: Callable[[], None]) -> None:
+        """Have `closed` called once, when the answer is let go of."""
+        self._closed = closed
 
 
 class Transport(Protocol):

@@ -1,0 +1,109 @@
+"""What E2B calls things, and what we do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrion.core.errors import SandboxError
+from orchestrion.sandbox.client.wire import checked, text_of, time_of
+from orchestrion.sandbox.gateway.registries import REGISTRIES
+from orchestrion.sandbox.protocols import Network, SandboxInfo, SandboxSpec, Snapshot
+
+_SESSION = "orchestrion-session"
+_OWNER = "orchestrion-owner"
+_EVERYTHING = "0.0.0.0/0"
+_MIB = 1024 * 1024
+
+
+def creation(spec: SandboxSpec) -> dict[str, object]:
+    """Return the body of a create request."""
+    return {
+        "templateID": spec.template,
+        "timeout": spec.idle_seconds,
+        "metadata": _labels(spec),
+        "envVars": dict(spec.env),
+        "autoPause": False,
+        **egress(spec.network),
+    }
+
+
+def _labels(spec: SandboxSpec) -> dict[str, str]:
+    ours = {_SESSION: spec.session_id or "", _OWNER: spec.owner}
+    return {**spec.metadata, **{key: value for key, value in ours.items() if value}}
+
+
+def egress(network: Network) -> dict[str, object]:
+    """Return what a sandbox may reach, as E2B says it: `network` and `allow_internet_access`."""
+    allowed = [*network.allow, *(REGISTRIES if network.registries else ())]
+    rules: dict[str, object] = {"allowPublicTraffic": network.public_ports}
+    if "*" in allowed:
+        rules["denyOut"] = list(network.deny)
+    elif allowed:
+        rules |= {"allowOut": allowed, "denyOut": [_EVERYTHING]}
+    if network.mask_host:
+        rules["maskRequestHost"] = network.mask_host
+    if network.https_ports:
+        rules["httpsPorts"] = list(network.https_ports)
+    return {"network": rules, "allow_internet_access": bool(allowed)}
+
+
+def info_of(value: object, idle_seconds: int = 600) -> SandboxInfo:
+    """Read a sandbox of a list, or its details.
+
+    Raises:
+        SandboxError: It is none.
+    """
+    found = checked(value)
+    labels = {key: text for key, text in checked(found.get("metadata") or {}).items() if isinstance(text, str)}
+    return SandboxInfo(
+        id=sandbox_id(found),
+        provider="e2b",
+        state="paused" if found.get("state") == "paused" else "running",
+        created_at=time_of(found, "startedAt"),
+        spec=SandboxSpec(
+            session_id=labels.pop(_SESSION, None),
+            owner=labels.pop(_OWNER, ""),
+            template=text_of(found, "alias", "") or text_of(found, "templateID", ""),
+            idle_seconds=idle_seconds,
+            metadata=labels,
+            root=True,
+        ),
+    )
+
+
+def sandbox_id(found: Mapping[str, Any]) -> str:
+    """Return a sandbox's id, which becomes part of a host name.
+
+    Raises:
+        SandboxError: It is not fit for that.
+    """
+    value = text_of(dict(found), "sandboxID")
+    if not (value.isascii() and value.isalnum() and len(value) <= 60):
+        raise SandboxError("E2B's API sent a sandbox whose id is not fit for a host name.")
+    return value
+
+
+def snapshot_of(value: object, source: str = "") -> Snapshot:
+    """Read a snapshot.
+
+    Args:
+        value: As the API has it.
+        source: The sandbox it was taken of, if the API doesn't say.
+
+    Raises:
+        SandboxError: It is none.
+    """
+    found = checked(value)
+    names = found.get("names") or []
+    created = datetime.now(UTC)
+    with contextlib.suppress(SandboxError):
+        created = time_of(found, "createdAt")
+    return Snapshot(
+        id=text_of(found, "snapshotID"),
+        names=tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else (),
+        sandbox_id=text_of(found, "sandboxID", source),
+        created_at=created,
+    )
