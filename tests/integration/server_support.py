@@ -20,7 +20,7 @@ from orchestrion.core.ids import new_id
 from orchestrion.core.settings import Settings, load_settings
 from orchestrion.runtime import Runtime
 from orchestrion.server import create_app
-from orchestrion.server.serving import bind
+from orchestrion.server.listening import bind
 from orchestrion.store.embedded import Store, open_embedded
 from orchestrion.store.models import Run, RunRequest, Session
 

@@ -14,8 +14,9 @@ from websockets.exceptions import InvalidStatus
 
 from orchestrion.core.errors import ConfigError, Conflict
 from orchestrion.server import serve
+from orchestrion.server.listening import bind
 from orchestrion.server.security import Gate, is_loopback
-from orchestrion.server.serving import bind, check_address
+from orchestrion.server.serving import check_address
 
 
 @pytest.fixture

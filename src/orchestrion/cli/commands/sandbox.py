@@ -105,3 +105,20 @@ def build(
 
     recipe = sandboxes.Recipe(name, base, copy or [], script, command or [], registries)
     return sandboxes.build(recipe)
+
+
+@app.command()
+def serve(
+    *,
+    domain: Annotated[
+        str | None, typer.Option(help="Name that clients use, with the port if it is not 443 (sbx.localhost:PORT).")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8443,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    cert: Annotated[Path | None, typer.Option(help="Your own certificate, the whole chain, for *.DOMAIN.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+) -> None:
+    """Serve E2B's protocol, so that its own SDKs work with the sandboxes made here."""
+    from orchestrion.cli.sandbox_serving import serve_forever
+
+    serve_forever(domain or f"sbx.localhost:{port}", host, port, cert, key)
