@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hmac
-import importlib
 import json
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from . import execute, files_http, filesystem, metrics, processes
 from .config import Config
 from .connect import RpcError
 from .http import BadRequest, Handler, Request, Response, Routes, error_response, json_response
 
 CODE_PORT = 49999
 _OPEN = {("GET", "/health"), ("GET", "/files"), ("POST", "/files")}
-Initialised: TypeAlias = Callable[[Config], None]
+Initialised: TypeAlias = Callable[[dict[str, Any]], None]
 
 
 class App:
@@ -25,6 +25,7 @@ class App:
     Args:
         config: Whose token is checked, and what `POST /init` changes.
         routes: By method and path; a path that ends in `/` takes everything below it, and the longest wins.
+        initialised: Is given what `POST /init` brought, once the configuration has it.
     """
 
     def __init__(self, config: Config, routes: Routes, initialised: Initialised) -> None:
@@ -91,7 +92,7 @@ class App:
             self._config.update(values)
         except ValueError as error:
             return error_response(400, f"The configuration can't be taken: {error}.")
-        self._initialised(self._config)
+        self._initialised(values)
         return Response(204)
 
 
@@ -104,17 +105,9 @@ async def _health(request: Request) -> Response:
     return Response(200 if request.port == CODE_PORT else 204)
 
 
-_MODULES = ("processes", "filesystem", "files_http", "metrics", "contexts", "execute")
-
-
 def collect_routes(config: Config) -> Routes:
     """Join the routes of all services."""
     found: Routes = {}
-    for name in _MODULES:
-        try:
-            module = importlib.import_module(f".{name}", __package__)
-        except ModuleNotFoundError:
-            continue
-        if hasattr(module, "routes"):
-            found |= module.routes(config)
+    for service in (processes, filesystem, files_http, metrics, execute):
+        found |= service.routes(config)
     return found

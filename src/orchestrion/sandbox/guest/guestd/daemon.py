@@ -1,126 +1,161 @@
 """The daemon: process 1 of the sandbox.
 
-It takes requests from the host over a listening unix socket that it inherits, so nothing inside the sandbox can
-reach, replace or remove that socket. One connection carries one request: a line of JSON in, then lines of JSON out
-until `done`, `failed`, `cancelled` or `pong`. The line `{"op": "cancel"}`, or the end of the connection, ends what
-the request started.
+The host reaches it over a listening unix socket that it inherits, so nothing inside the sandbox can reach, replace or
+remove that socket. As process 1 it can't be killed from inside, and when it ends the kernel ends every other process
+with it. Nor can code inside reach into its memory or descriptors, though it may be the same user's.
 
-As process 1 it can't be killed from inside, and when it ends the kernel ends every other process with it. Nor can
-code inside reach into its memory or descriptors, though it is the same user's.
+By itself, `python -m guestd --port 49983`, it serves this machine as it is: for trying, and for tests.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import base64
 import contextlib
+import gc
 import json
 import os
+import random
+import signal
 import socket
 import sys
 import time
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
-from .commands import Command
-from .kernel_host import KernelHost
-from .limits import GuestLimits, apply_limits
+from . import VERSION, execute
+from .app import App, collect_routes
+from .config import Config
+from .disk import DiskWatch
+from .forwarder import forward
+from .limits import apply_limits
 from .memory import enforce_memory
 from .seccomp import apply_filter, set_dumpable
-from .supervisor import Supervised, reap
+from .server import Server
+from .supervisor import become_subreaper, reap
 
-_LINE = 8 * 1024 * 1024
 _TICK = 0.3
+_WORKSPACE = "/workspace"
 
 
 class Daemon:
     """Serves the host until nobody has asked for anything for a while.
 
     Args:
-        limits: What the sandbox may use.
-        idle_seconds: It ends after so long without a request.
+        config: What it was told.
     """
 
-    def __init__(self, limits: GuestLimits, idle_seconds: float) -> None:
-        self._limits = limits
-        self._idle_seconds = idle_seconds
-        self._running: set[Supervised] = set()
-        self._kernel = KernelHost(limits, self._running)
-        self._active = 0
-        self._last = time.monotonic()
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._server = Server(App(config, collect_routes(config), _initialised), {"Orchestrion-Guest": VERSION})
+        self._disk = DiskWatch(config.writable)
+        self._has_workspace = config.isolated and os.path.isdir(_WORKSPACE)
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Accept connections until idle, or until the session is deleted."""
-        server = await asyncio.start_unix_server(self._connection, sock=listener, limit=_LINE)
-        await self._kernel.prepare()
+    async def serve(self, listener: socket.socket | None, host: str, ports: Sequence[int]) -> None:
+        """Accept connections until idle, or until the session is deleted.
+
+        Args:
+            listener: A listening unix socket whose peers are trusted.
+            host: The address to serve TCP ports on.
+            ports: Those ports.
+        """
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap)
+        if listener is not None:
+            await self._server.listen_unix(listener)
+        for port in ports:
+            await self._server.listen_tcp(host, port)
+        gateway = await self._forward()
+        preparing = asyncio.ensure_future(execute.prepare())
         await self._watch()
-        server.close()
+        self._server.close()
+        preparing.cancel()
+        await execute.close()
+        if gateway is not None:
+            gateway.close()
+
+    async def _forward(self) -> asyncio.Server | None:
+        try:
+            return await forward()
+        except OSError as error:
+            sys.stderr.write(f"guestd: no way to the gateway: {error}\n")
+            return None
 
     async def _watch(self) -> None:
-        while self._active or (time.monotonic() - self._last < self._idle_seconds and _has_workspace()):
-            enforce_memory(self._limits.memory_mb * 1024, self._running)
+        while not self._idle():
+            enforce_memory(self._config.limits.memory_mb * 1024)
+            await self._disk.enforce(self._config.limits)
             reap()
             await asyncio.sleep(_TICK)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._active += 1
-        try:
-            with contextlib.suppress(OSError, ValueError):
-                line = await reader.readline()
-                if line:
-                    await self._converse(json.loads(line), reader, writer)
-        finally:
-            self._active -= 1
-            self._last = time.monotonic()
-            writer.close()
-
-    async def _converse(
-        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        async def send(message: dict[str, object]) -> None:
-            writer.write(json.dumps(message).encode() + b"\n")
-            await writer.drain()
-
-        work = asyncio.create_task(self._answer(request, send))
-        stop = asyncio.create_task(reader.readline())
-        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.wait({work})
-        await send({"type": "cancelled"} if work.cancelled() else work.result())
-
-    async def _answer(self, request: dict[str, Any], send: Any) -> dict[str, object]:
-        try:
-            match request["op"]:
-                case "ping":
-                    return {"type": "pong"}
-                case "run_code":
-                    return await self._kernel.run(request, send)
-                case "run_command":
-                    return await Command(self._limits, self._running).run(request, send)
-                case other:
-                    return {"type": "failed", "message": f"no such request: {other}"}
-        except (OSError, ValueError) as error:
-            return {"type": "failed", "message": str(error)}
+    def _idle(self) -> bool:
+        if self._has_workspace and not os.stat(_WORKSPACE).st_nlink:
+            return True
+        seconds = self._config.idle_seconds
+        return bool(seconds) and not self._server.active and time.monotonic() - self._server.last >= seconds
 
 
-def _has_workspace() -> bool:
-    """Say whether the session's directory still exists on the host; a sandbox doesn't outlive its session."""
-    return os.stat("/workspace").st_nlink > 0
+def _initialised(values: dict[str, Any]) -> None:
+    """Take fresh entropy: two machines started from one image must not draw the same random numbers."""
+    with contextlib.suppress(OSError, ValueError, TypeError), open("/dev/urandom", "wb") as pool:
+        pool.write(base64.b64decode(values.get("entropy", "")))
+    random.seed()
 
 
-def main() -> None:
-    """Serve the listening socket and the limits that the first argument, JSON, names."""
-    config = json.loads(sys.argv[1])
-    limits = GuestLimits.from_config(config)
+def run(config: Config, listener: socket.socket | None, host: str = "127.0.0.1", ports: Sequence[int] = ()) -> None:
+    """Serve until idle. In a sandbox of its own the process first gives up what the daemon doesn't need.
+
+    Args:
+        config: What the provider says.
+        listener: A listening unix socket whose peers are trusted.
+        host: The address to serve TCP ports on.
+        ports: Those ports.
+
+    Raises:
+        OSError: The kernel refused the filter of system calls, or a port is taken.
+    """
     os.umask(0o022)
-    apply_limits(limits)
-    apply_filter()
+    if config.isolated:
+        apply_limits(config.limits)
+        apply_filter(no_new_privs=not config.allow_root)
+    become_subreaper()
     set_dumpable(False)
-    listener = socket.socket(fileno=int(config["listener"]))
-    listener.set_inheritable(False)
-    asyncio.run(Daemon(limits, float(config["idle_seconds"])).serve(listener))
+    # Forked children write to none of the pages that hold what is there now.
+    gc.freeze()
+    asyncio.run(Daemon(config).serve(listener, host, ports))
 
 
-if __name__ == "__main__":
-    main()
+def _arguments(given: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("guestd", description="E2B's envd and code interpreter, for one sandbox.")
+    parser.add_argument("--listener", type=int, help="a listening unix socket's descriptor; its peers are trusted")
+    parser.add_argument("--config-fd", type=int, help="a descriptor to read the configuration from, JSON")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to serve on")
+    parser.add_argument("--port", type=int, help="a TCP port to serve envd on (49983 is usual)")
+    parser.add_argument("--code-port", type=int, help="a TCP port to serve the code interpreter on (49999 is usual)")
+    parser.add_argument("--token", help="what X-Access-Token must be")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Run the daemon as the command line says."""
+    arguments = _arguments(sys.argv[1:] if given is None else given)
+    config = Config()
+    if arguments.config_fd is not None:
+        with open(arguments.config_fd, "rb") as file:
+            config.update(json.load(file))
+    else:
+        config.allow_root = True
+    if arguments.token:
+        config.token = arguments.token
+    listener = None
+    if arguments.listener is not None:
+        listener = socket.socket(fileno=arguments.listener)
+        listener.set_inheritable(False)
+    # Forking with threads is what a supervisor is made for: it runs nothing of theirs.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+    ports = [port for port in (arguments.port, arguments.code_port) if port is not None]
+    with contextlib.suppress(KeyboardInterrupt):
+        run(config, listener, arguments.host, ports)
+    sys.stdout.flush()
     os._exit(0)

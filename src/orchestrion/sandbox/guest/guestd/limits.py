@@ -47,7 +47,6 @@ def apply_limits(limits: GuestLimits) -> None:
     """Bound this process and all its children, for good."""
     _lower(resource.RLIMIT_NPROC, limits.processes)
     _lower(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
-    _lower(resource.RLIMIT_NOFILE, limits.open_files)
     _lower(resource.RLIMIT_DATA, limits.memory_mb * MIB)
     _lower(resource.RLIMIT_CORE, 0)
 
@@ -55,6 +54,7 @@ def apply_limits(limits: GuestLimits) -> None:
 def apply_user_limits(limits: GuestLimits) -> None:
     """Bound a process that runs user code: what the daemon itself must not be held to."""
     _lower(resource.RLIMIT_CPU, limits.cpu_seconds)
+    _lower(resource.RLIMIT_NOFILE, limits.open_files)
     # If the whole machine runs out of memory, the kernel should take from the sandbox first.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adjust:
         adjust.write("800")

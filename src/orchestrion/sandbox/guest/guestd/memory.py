@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
 
-from .proctree import Process, process_table
-from .supervisor import Supervised
+from .proctree import Process, descendants, process_table
+from .supervisor import RUNNING, supervisors
 
 
 def _proportional_kib(pid: int) -> int | None:
@@ -23,30 +22,31 @@ def _proportional_kib(pid: int) -> int | None:
     return None
 
 
-def _sizes(table: dict[int, Process]) -> dict[int, int]:
+def _sizes(processes: list[Process]) -> dict[int, int]:
     sizes: dict[int, int] = {}
-    for pid, process in table.items():
-        share = _proportional_kib(pid)
-        sizes[pid] = process.rss_kib if share is None else share
+    for process in processes:
+        share = _proportional_kib(process.pid)
+        sizes[process.pid] = process.rss_kib if share is None else share
     return sizes
 
 
-def enforce_memory(limit_kib: int, running: Iterable[Supervised]) -> None:
+def enforce_memory(limit_kib: int) -> None:
     """If the sandbox holds more than it may, kill its biggest process and mark whose it was."""
     table = process_table()
-    if sum(process.rss_kib for process in table.values()) <= limit_kib:
+    inside = descendants(os.getpid(), table)
+    if sum(process.rss_kib for process in inside) <= limit_kib:
         return
     # Resident sizes count pages shared after a fork many times over, so look again, at a higher price.
-    sizes = _sizes(table)
+    sizes = _sizes(inside)
     if sum(sizes.values()) <= limit_kib:
         return
-    programs = list(running)
-    spared = {os.getpid(), *(program.supervisor for program in programs)}
+    spared = supervisors()
     victim = max((pid for pid in sizes if pid not in spared), key=sizes.__getitem__, default=None)
     if victim is None:
         return
-    for program in programs:
+    for program in RUNNING:
         if any(process.pid == victim for process in program.members(table)):
             program.out_of_memory = True
+            program.verdict = f"over the sandbox's memory limit of {limit_kib // 1024} MiB"
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim, signal.SIGKILL)

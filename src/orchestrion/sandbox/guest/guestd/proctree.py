@@ -67,8 +67,9 @@ def descendants(root: int, table: dict[int, Process]) -> list[Process]:
 
 
 def orphans(table: dict[int, Process], adopted: AbstractSet[int]) -> list[int]:
-    """Return the children of process 1 that it did not start itself."""
-    return [process.pid for process in table.values() if process.parent == 1 and process.pid not in adopted]
+    """Return the daemon's children that it did not start itself: whatever lost its parent ends up with it."""
+    daemon = os.getpid()
+    return [process.pid for process in table.values() if process.parent == daemon and process.pid not in adopted]
 
 
 def _targets(find: Family, spare: AbstractSet[Identity]) -> list[Process]:

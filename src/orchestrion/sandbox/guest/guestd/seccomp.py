@@ -79,8 +79,12 @@ def build_filter(machine: str) -> bytes | None:
     return b"".join([*steps, _step(_RETURN, _ERRNO | _EPERM), _step(_RETURN, _ALLOW)])
 
 
-def apply_filter() -> None:
+def apply_filter(*, no_new_privs: bool = True) -> None:
     """Filter this process and all its children, for good.
+
+    Args:
+        no_new_privs: Also let no program raise its privileges ever again. Without, the caller must be root in its
+            user namespace.
 
     Raises:
         OSError: The kernel refused the filter.
@@ -90,9 +94,8 @@ def apply_filter() -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     program = _Program(len(code) // 8, code)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
-        _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program)
-    ):
+    refused = no_new_privs and libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if refused or libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program)):
         raise OSError(ctypes.get_errno(), "the system call filter was refused")
 
 

@@ -1,6 +1,6 @@
 """A supervisor: the parent that nothing started under it can escape.
 
-Every command, and the kernel, runs under a small process that is a child subreaper (prctl(2),
+Every command, and every kernel, runs under a small process that is a child subreaper (prctl(2),
 PR_SET_CHILD_SUBREAPER): whatever double-forks or calls setsid still descends from it, and can be found and killed.
 """
 
@@ -12,97 +12,142 @@ import ctypes
 import fcntl
 import os
 import signal
-from collections.abc import Sequence
+import sys
+import termios
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .limits import GuestLimits, apply_user_limits
+from .limits import GuestLimits, apply_limits, apply_user_limits
+from .privileges import become
 from .proctree import Identity, Process, descendants, kill_family, orphans, process_table
 from .seccomp import set_dumpable
+
+if TYPE_CHECKING:
+    from .users import User
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RESET = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-
-
+_MANY = 65536
 _TRIES, _PAUSE = 8, 0.1
 _NO_PROCESS = "the sandbox's limit of processes is used up"
 _SUPERVISORS: set[int] = set()
+RUNNING: set[Supervised] = set()
+"""Every program whose first process lives; the memory and disk watches look here for whom they hit."""
+
+
+class NotStarted(OSError):
+    """The program could not be executed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start: `fds` maps descriptors of the new process to ours."""
+    """What to start.
+
+    Attributes:
+        argv: The program and its arguments.
+        cwd: Its directory.
+        fds: Which of our descriptors it finds at which number, from 0 on without a gap.
+        limits: What each of its processes may use.
+        env: Its variables; None for the daemon's own.
+        user: Whom to become first; None to stay who the daemon is.
+        allow_root: It may raise its privileges.
+        terminal: Its descriptor 0 is a terminal, which is to control it.
+    """
 
     argv: Sequence[str]
     cwd: str
     fds: dict[int, int]
     limits: GuestLimits
+    env: Mapping[str, str] | None = None
+    user: User | None = None
+    allow_root: bool = False
+    terminal: bool = False
 
 
-def _fail(message: str, status: int) -> None:
-    os.write(2, f"{message}\n".encode(errors="replace"))
-    os._exit(status)
+def become_subreaper() -> None:
+    """Adopt whatever loses its parent below this process."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _arrange(fds: dict[int, int]) -> None:
-    """Put each descriptor where it's wanted; all others are closed by exec."""
+    """Put each descriptor where it's wanted and close all others."""
     # Above all targets, and at numbers that are free: a fixed number may be a descriptor that is still to be moved.
     safe = {target: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, max(fds) + 1) for target, ours in fds.items()}
     for target, ours in safe.items():
         os.dup2(ours, target, inheritable=True)
+    os.closerange(max(fds) + 1, _MANY)
 
 
-def _lay_bare(limits: GuestLimits) -> None:
-    """Let go of what the daemon had open, then of its protection: /proc/self is closed to us with it."""
-    os.closerange(4, limits.open_files)
-    set_dumpable(True)
-
-
-def _execute(launch: Launch) -> None:
-    """In the child: become the program."""
-    for number in _RESET:
-        signal.signal(number, signal.SIG_DFL)
-    os.setsid()
-    _arrange(launch.fds)
-    _lay_bare(launch.limits)
-    apply_user_limits(launch.limits)
+def _execute(launch: Launch, trouble: int) -> None:
+    """In the child: become the program, or say into `trouble` what hinders that."""
+    last = max(launch.fds) + 1
     try:
+        for number in _RESET:
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        _arrange({**launch.fds, last: trouble})
+        os.set_inheritable(last, False)
+        if launch.terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        _become(launch)
         os.chdir(launch.cwd)
-    except OSError as error:
-        _fail(f"cannot enter {launch.cwd}: {error.strerror}", 126)
-    try:
-        os.execvp(launch.argv[0], list(launch.argv))  # noqa: S606 - the command is what we are asked to run
-    except OSError as error:
-        _fail(f"cannot start {launch.argv[0]}: {error.strerror}", 127)
+        env = dict(os.environ if launch.env is None else launch.env)
+        os.execvpe(launch.argv[0], list(launch.argv), env)  # noqa: S606 - the program is what we are asked to run
+    except (OSError, ValueError) as error:
+        os.write(last, _reason(launch, error).encode(errors="replace"))
+    finally:
+        os._exit(127)
 
 
-def _report(status: int, line: str) -> None:
+def _become(launch: Launch) -> None:
+    # The daemon's protection goes only now that nothing of the daemon's is open; /proc/self was closed to us with it.
+    set_dumpable(True)
+    apply_user_limits(launch.limits)
+    apply_limits(launch.limits)
+    os.umask(0o022)
+    if launch.user is not None:
+        become(launch.user.uid, launch.user.gid, launch.user.groups, allow_root=launch.allow_root)
+
+
+def _reason(launch: Launch, error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     with contextlib.suppress(OSError):
-        os.write(status, line.encode())
+        if os.getcwd() != os.path.realpath(launch.cwd):
+            return f"cannot enter {launch.cwd}: {text}"
+    return f"cannot start {launch.argv[0]}: {text}"
+
+
+def _report(line: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(3, line.encode(errors="replace"))
 
 
 def _supervise(launch: Launch, status: int) -> None:
     """In the supervisor: start the program, report its end, stay while anything that it left still lives."""
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    become_subreaper()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trouble, theirs = os.pipe()
     try:
         child = os.fork()
     except OSError:
-        _report(status, "nofork 0\n")
+        os.write(status, b"nofork 0\n")
         return
     if child == 0:
-        _execute(launch)
-    os.dup2(status, 3)
-    _lay_bare(launch.limits)
+        _execute(launch, theirs)
     null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    _report(3, f"pid {child}\n")
+    _arrange({0: null, 1: null, 2: null, 3: status, 4: trouble})
+    set_dumpable(True)
+    message = os.read(4, 4096).decode(errors="replace").replace("\n", " ")
+    os.close(4)
+    _report(f"failed {message}\n" if message else f"pid {child}\n")
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, code = os.wait()
             if pid == child:
-                _report(3, f"exit {code}\n")
+                _report(f"exit {code}\n")
 
 
 def _fork_supervisor(launch: Launch) -> tuple[int, int]:
@@ -114,12 +159,13 @@ def _fork_supervisor(launch: Launch) -> tuple[int, int]:
         os.close(write)
         raise
     if pid == 0:
-        signal.set_wakeup_fd(-1)
         try:
+            signal.set_wakeup_fd(-1)
             _supervise(launch, write)
         finally:
             os._exit(0)
     os.close(write)
+    os.set_blocking(read, False)
     _SUPERVISORS.add(pid)
     return pid, read
 
@@ -131,20 +177,39 @@ def reap() -> None:
             _SUPERVISORS.discard(pid)
 
 
-class Supervised:
-    """A program running under a supervisor of its own."""
+def supervisors() -> frozenset[int]:
+    """Return the supervisors' pids, which no watch may kill."""
+    return frozenset(_SUPERVISORS)
 
-    def __init__(self, supervisor: int, pid: int, status: asyncio.StreamReader) -> None:
+
+class Supervised:
+    """A program running under a supervisor of its own.
+
+    Attributes:
+        supervisor: The supervisor's pid.
+        pid: The program's.
+        out_of_memory: The memory watch killed one of its processes.
+        verdict: Why a watch killed it, in words for its user; empty if none did.
+        ended: Its wait status, once its first process has ended.
+    """
+
+    def __init__(self, supervisor: int, status: int) -> None:
         self.supervisor = supervisor
-        self.pid = pid
+        self.pid = 0
         self.out_of_memory = False
-        self._status = status
+        self.verdict = ""
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._begun: asyncio.Future[str] = loop.create_future()
+        self._status, self._text = status, b""
+        loop.add_reader(status, self._news)
 
     @classmethod
     async def start(cls, launch: Launch) -> Supervised:
         """Start it.
 
         Raises:
+            NotStarted: It could not be executed.
             OSError: No process could be made, also not after the ended ones were collected.
         """
         for _ in range(_TRIES - 1):
@@ -157,23 +222,46 @@ class Supervised:
     @classmethod
     async def _start(cls, launch: Launch) -> Supervised:
         try:
-            supervisor, fd = _fork_supervisor(launch)
+            program = cls(*_fork_supervisor(launch))
         except BlockingIOError:
             raise BlockingIOError(_NO_PROCESS) from None
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
-        )
-        word, _, number = (await reader.readline()).decode().partition(" ")
+        # Even if nobody waits for it any more, what was started must be known.
+        word, _, rest = (await asyncio.shield(program._begun)).partition(" ")
         if word == "nofork":
             raise BlockingIOError(_NO_PROCESS)
+        if word == "failed":
+            raise NotStarted(rest)
         # User code may kill its supervisor before that has told us anything; then the program counts as killed.
-        return cls(supervisor, int(number or 0), reader)
+        program.pid = int(rest or 0)
+        if not program.ended.done():
+            RUNNING.add(program)
+        return program
+
+    def _news(self) -> None:
+        """Take what the supervisor reports."""
+        try:
+            data = os.read(self._status, 4096)
+        except BlockingIOError:
+            return
+        *lines, self._text = (self._text + data).split(b"\n")
+        for line in lines:
+            self._heard(line.decode())
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._status)
+            os.close(self._status)
+            self._heard("gone")
+
+    def _heard(self, line: str) -> None:
+        word, _, number = line.partition(" ")
+        if not self._begun.done():
+            self._begun.set_result(line)
+        if word in ("exit", "gone") and not self.ended.done():
+            RUNNING.discard(self)
+            self.ended.set_result(int(number) if word == "exit" else signal.SIGKILL)
 
     async def wait(self) -> int:
         """Return its wait status (as of waitpid); if its supervisor was killed, that of a SIGKILL."""
-        word, _, number = (await self._status.readline()).decode().partition(" ")
-        return int(number) if word == "exit" else signal.SIGKILL
+        return await asyncio.shield(self.ended)
 
     def family(self) -> set[Identity]:
         """Return everything that the program started, itself included."""
@@ -194,12 +282,23 @@ class Supervised:
         """Kill all of it but `spare`; say whether nothing is left."""
         return await kill_family(self.members, spare or set())
 
-    def interrupt(self) -> None:
-        """Send SIGINT to the program itself."""
-        if not self.pid:
+    def signal(self, number: int) -> None:
+        """Send a signal to the program itself, if it still runs."""
+        if not self.pid or self.ended.done():
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGINT)
+            os.kill(self.pid, number)
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the program itself."""
+        self.signal(signal.SIGINT)
+
+
+async def end_or_die(program: Supervised) -> None:
+    """Kill a program with its family. What can't be killed in time takes the sandbox with it, rather than live on."""
+    if not await program.kill():
+        sys.stderr.write("guestd: a process could not be killed; the sandbox ends\n")
+        os._exit(1)
 
 
 def describe_status(status: int) -> tuple[int, str]:

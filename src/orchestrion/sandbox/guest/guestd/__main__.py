@@ -1,0 +1,5 @@
+"""Run the daemon: `python -m guestd`."""
+
+from .daemon import main
+
+main()
