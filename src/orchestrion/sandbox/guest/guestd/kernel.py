@@ -1,32 +1,40 @@
 """The persistent Python: runs cells one after another in one namespace and reports what they gave.
 
-A process of its own. Cells and results travel over a socket, a line of JSON each; what a cell prints goes to the
-file descriptors 1 and 2 like that of any program, so the output of its child processes is there too.
+A process of its own, started by `python -m guestd.kernel` or by calling `main` in a forked child. Cells and results
+travel over a socket, a line of JSON each; what a cell prints goes to the file descriptors 1 and 2 like that of any
+program, so the output of its child processes is there too.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import importlib
 import json
 import linecache
 import os
+import re
 import select
 import signal
 import socket
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, Any
 
-from .display import error_of, figures, rich_value
+from . import display as showing
+from .notebook import Notebook
+from .traces import error_of
 
 if TYPE_CHECKING:
     import asyncio
 
 _WARM_AFTER = 0.05
 _CO_COROUTINE = 0x80
-_WARM = ("numpy", "pandas", "matplotlib", "matplotlib.figure", "matplotlib.pyplot")
+_WARM = ("numpy", "pandas", "matplotlib", "matplotlib.figure", "matplotlib.pyplot", "e2b_charts")
+_MAYBE_MAGIC = re.compile(r"^\s*(?:[^#\n]*=\s*)?[!%]", re.MULTILINE)
+_GUEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Kernel:
@@ -40,6 +48,7 @@ class Kernel:
     def __init__(self, channel: socket.socket, warm: bool) -> None:
         self._channel = channel
         self._lines = channel.makefile("rb")
+        self._sending = threading.Lock()
         self._warm = list(_WARM) if warm else []
         self._main = types.ModuleType("__main__")
         self._main.__dict__["__builtins__"] = __builtins__
@@ -53,13 +62,15 @@ class Kernel:
         sys.modules["__main__"] = self._main
         sys.argv = [""]
         signal.signal(signal.SIGINT, self._interrupted)
+        Notebook(self._show).install()
+        self._send({"type": "ready"})
         while True:
             if self._count:
                 self._warm_up()
             line = self._lines.readline()
             if not line:
                 return
-            self._serve_cell(json.loads(line)["code"])
+            self._serve_cell(json.loads(line))
 
     def _interrupted(self, number: int, frame: types.FrameType | None) -> None:
         # Between two cells there is nothing to interrupt: a late SIGINT must not end the kernel.
@@ -72,15 +83,19 @@ class Kernel:
             with contextlib.suppress(Exception):
                 importlib.import_module(self._warm.pop(0))
 
-    def _serve_cell(self, source: str) -> None:
+    def _serve_cell(self, cell: dict[str, Any]) -> None:
         self._count += 1
         error: dict[str, str] | None = None
         self._send({"type": "begin"})
-        try:
-            self._run_and_show(source)
-        except BaseException as raised:  # whatever ends a cell is the cell's result, SystemExit included
-            self._in_cell = False
-            error = error_of(raised)
+        os.environ.update(cell.get("keep_env", {}))
+        with _environment(cell.get("env", {})):
+            try:
+                if cell.get("cwd"):
+                    os.chdir(cell["cwd"])
+                self._run_and_show(cell["code"])
+            except BaseException as raised:  # whatever ends a cell is the cell's result, SystemExit included
+                self._in_cell = False
+                error = error_of(raised)
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the cell forked has come to the end of the cell
         self._finish(error)
@@ -88,19 +103,34 @@ class Kernel:
     def _run_and_show(self, source: str) -> None:
         self._in_cell = True
         try:
-            value = self._run(source, f"<cell {self._count}>")
-            self._remember(value)
-            results = rich_value(value)
+            value = self._run(self._as_python(source), f"<cell {self._count}>")
+            if value is None:
+                return
+            self._main.__dict__["_"] = value
+            self._show(showing.bundle_of(value), main=True)
+            if showing.is_managed(value):
+                showing.close_figure(value)  # it has been shown; else it came once more with the open ones
         finally:
             self._in_cell = False
-        self._send_all(results)
 
     def _finish(self, error: dict[str, str] | None) -> None:
-        self._send_all(figures())
+        for bundle in showing.figures():
+            self._show(bundle)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
         self._send({"type": "end", "error": error})
+
+    def _as_python(self, source: str) -> str:
+        """Return a cell as plain Python: at the margin, and without the words that only notebooks know."""
+        source = _at_margin(source)
+        if not _MAYBE_MAGIC.search(source):
+            return source
+        from .magics import Magic, translated  # most cells need none of it
+
+        if not hasattr(builtins, "__magic__"):
+            builtins.__magic__ = Magic(self._main.__dict__, lambda code: self._run(code, "<cell>"))  # type: ignore[attr-defined]
+        return translated(source)
 
     def _run(self, source: str, name: str) -> object:
         """Run a cell and return the value of its last expression."""
@@ -133,32 +163,64 @@ class Kernel:
                 self._loop.run_until_complete(task)
             raise
 
-    def _remember(self, value: object) -> None:
-        if value is not None:
-            self._main.__dict__["_"] = value
-
-    def _send_all(self, results: list[dict[str, str]]) -> None:
-        for result in results:
-            self._send({"type": "rich", **result})
+    def _show(self, bundle: showing.Bundle, main: bool = False) -> None:
+        """Send one result; what a forked child displays has nowhere to go."""
+        if os.getpid() == self._pid:
+            self._send(showing.result_of(bundle, main=main))
 
     def _send(self, message: dict[str, object]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        # An interrupt in the middle of a line would spoil the channel.
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._channel.sendall(json.dumps(message).encode() + b"\n")
+            with self._sending:
+                self._channel.sendall(line)
         except OSError:
             os._exit(1)  # the cell closed the channel; the daemon reports that this interpreter ended
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
 
-def main() -> None:
-    """Serve the channel whose descriptor is the first argument."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
+def _at_margin(source: str) -> str:
+    """Take off the indentation of the first line from every line, as notebooks do."""
+    first = next((line for line in source.split("\n") if line.strip()), "")
+    indent = first[: len(first) - len(first.lstrip())]
+    return "\n".join(line.removeprefix(indent) for line in source.split("\n")) if indent else source
+
+
+@contextlib.contextmanager
+def _environment(env: dict[str, str]) -> Any:
+    """Set variables and, at the end, put back what was there before."""
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def main(descriptor: int, warm: bool) -> None:
+    """Serve a channel until it is closed.
+
+    May be called in a forked child too: one thread, no event loop, descriptors 0 to 2 in place.
+
+    Args:
+        descriptor: The channel, a stream socket.
+        warm: See `Kernel`.
+    """
+    channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     # After the installed packages, so that an uploaded `random.py` does not take the place of Python's own.
-    sys.path = [entry for entry in sys.path if entry != "/opt/orchestrion"]
-    sys.path += ["/opt/orchestrion", "/workspace"]
-    Kernel(channel, sys.argv[2] == "warm").serve()
+    sys.path = [entry for entry in sys.path if entry not in (_GUEST, "")]
+    sys.path += [_GUEST, ""]
+    Kernel(channel, warm).serve()
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]), sys.argv[2] == "warm")
