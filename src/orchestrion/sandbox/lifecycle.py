@@ -57,11 +57,22 @@ class Lifecycle:
         seconds: float | None = None,
         on_timeout: OnTimeout = "kill",
         auto_resume: bool = False,
+        keep_memory: bool = True,
     ) -> Sandbox:
         """Make a sandbox and its lease. Raises as `SandboxProvider.create`, and `QuotaExceeded`."""
         async with self._quotas.place(spec.owner) as place:
             sandbox = await provider.create(spec)
-            terms = Lease("", provider.name, spec.session_id, spec.owner, 0, seconds, None, on_timeout, auto_resume)
+            terms = Lease(
+                id="",
+                provider=provider.name,
+                session_id=spec.session_id,
+                owner=spec.owner,
+                created_at=0,
+                seconds=seconds,
+                on_timeout=on_timeout,
+                auto_resume=auto_resume,
+                keep_memory=keep_memory,
+            )
             await self._move_in(sandbox, terms, place)
         return sandbox
 
