@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError, SandboxGone
 from orchestrion.core.settings import Settings
-from orchestrion.sandbox.manager import Held, Sandboxes
+from orchestrion.sandbox.manager import Sandboxes
 from orchestrion.sandbox.protocols import Limits, Sandbox, SandboxSpec
+from orchestrion.sandbox.registry import Held
 from orchestrion.server.e2b import bodies, paging, views
 from orchestrion.server.e2b.answers import Refusal, answer, nothing, refusal, timestamp
 from orchestrion.server.e2b.edge import Edge

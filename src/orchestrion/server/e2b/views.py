@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrion.sandbox.manager import Held
 from orchestrion.sandbox.protocols import Metrics, Network, Sandbox, SandboxSpec, Snapshot
+from orchestrion.sandbox.registry import Held
 from orchestrion.server.e2b.answers import timestamp
 from orchestrion.server.e2b.keys import Keys
 
