@@ -121,8 +121,11 @@ class Door:
                 work.held = self._grants[-1]
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer, work = Peer(reader, writer, self._limits), Work()
         crowded = len(self._open) >= self._limits.connections
+        if len(self._open) >= 2 * self._limits.connections:
+            hang_up(writer)
+            return
+        peer, work = Peer(reader, writer, self._limits), Work()
         self._open.add(work)
         work.task = asyncio.create_task(_turn_away(peer) if crowded else self._serve(peer, work))
         work.task.add_done_callback(lambda _: self._open.discard(work))
@@ -247,10 +250,11 @@ async def _send(peer: Peer, reply: ModelReply) -> None:
 async def _turn_away(peer: Peer) -> None:
     try:
         await peer.refuse(503, _TOO_MANY, kind="overloaded_error")
+        await finish(peer.reader, peer.writer)
     except Gone:
         pass
     finally:
-        peer.writer.close()
+        hang_up(peer.writer)
 
 
 async def _say_malformed(peer: Peer, error: h11.RemoteProtocolError) -> None:

@@ -110,13 +110,14 @@ class Forward:
             response = await self._response()
         except (Gone, h11.RemoteProtocolError, h11.LocalProtocolError):
             raise BadGateway(f"{place.host} gave no proper answer.") from None
-        await self._peer.start(response.status_code, passed_on(response.headers))
+        headers = passed_on(response.headers.raw_items())
+        await self._peer.start(response.status_code, headers, response.reason)
         await self._pass_back()
 
     async def _ask(self, request: h11.Request, place: Place) -> None:
         chunked = any(key == b"transfer-encoding" for key, _ in request.headers)
         dropped = {b"host", b"content-length"} if chunked else {b"host"}
-        kept = [(key, value) for key, value in passed_on(request.headers) if key.lower() not in dropped]
+        kept = [(key, value) for key, value in passed_on(request.headers.raw_items()) if key.lower() not in dropped]
         framing = [(b"transfer-encoding", b"chunked")] if chunked else []
         headers = [(b"host", place.authority.encode("latin-1")), *kept, *framing, (b"connection", b"close")]
         await self._send(h11.Request(method=request.method, target=place.path, headers=headers))

@@ -112,9 +112,11 @@ class Peer:
         await self.piece(body)
         await self.end()
 
-    async def start(self, status: int, headers: list[tuple[str, str]] | list[tuple[bytes, bytes]]) -> None:
+    async def start(
+        self, status: int, headers: list[tuple[str, str]] | list[tuple[bytes, bytes]], reason: bytes = b""
+    ) -> None:
         """Send a response's head; without a length it is sent in chunks."""
-        await self._send(h11.Response(status_code=status, headers=headers))
+        await self._send(h11.Response(status_code=status, headers=headers, reason=reason))
 
     async def piece(self, data: bytes) -> None:
         """Send a piece of a response's body."""
