@@ -33,6 +33,7 @@ async def sandboxes(tmp_path: Path) -> AsyncIterator[Sandboxes]:
         pytest.skip(f"{state.detail} {state.remedy}")
     yield made
     await made.close_all()
+    await made.aclose()
 
 
 @pytest.fixture
@@ -42,4 +43,4 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def sandbox(sandboxes: Sandboxes, workspace: Path) -> Sandbox:
-    return (await sandboxes.acquire("ses_test", workspace))[0]
+    return (await sandboxes.acquire("ses_test", workspace)).sandbox

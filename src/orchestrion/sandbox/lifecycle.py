@@ -105,16 +105,13 @@ class Lifecycle:
 
     # Waking
 
-    async def wake(self, lease: Lease, *, memory: bool = True, seconds: float | None = None) -> tuple[Sandbox, bool]:
+    async def wake(self, lease: Lease, *, memory: bool = True, seconds: float | None = None) -> Sandbox:
         """Let a sandbox go on; one that runs already just gets its time.
 
         Args:
             lease: Whose.
             memory: With its processes, if they are there; else it starts anew on its files.
             seconds: The time it is given; by default as much as it had been given before.
-
-        Returns:
-            The sandbox, and whether its processes are the same as before.
 
         Raises:
             NotFound: It is gone, with its files.
@@ -127,13 +124,18 @@ class Lifecycle:
             awake = replace(current, paused=False, memory=True, seconds=time, ends_at=_end(self._clock(), time))
             if info.state == "running" and (sandbox := await self._answering(provider, lease.id)):
                 await self._registry.keep(awake)
-                return sandbox, True
+                return sandbox
             kept = memory and info.state == "paused" and info.memory
             sandbox, kept = await self._start_again(provider, info, kept)
-            await place.take(replace(awake, epoch=current.epoch + 1))
+            await place.take(replace(awake, epoch=current.epoch + 1, fresh=current.fresh or not kept))
             self._registry.touch(lease.id)
         await self.serve_gateway(lease)
-        return sandbox, kept
+        return sandbox
+
+    async def tell(self, lease: Lease) -> None:
+        """Note that a session has heard that its sandbox was started anew."""
+        async with self._changing(lease) as current:
+            await self._registry.keep(replace(current, fresh=False))
 
     async def _answering(self, provider: SandboxProvider, sandbox_id: str) -> Sandbox | None:
         """Return a sandbox that is said to run, if it does."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -37,7 +36,7 @@ from orchestrion.sandbox.protocols import (
     SandboxSpec,
     Snapshot,
 )
-from orchestrion.sandbox.registry import Lease, OnTimeout, Registry
+from orchestrion.sandbox.registry import Held, Lease, OnTimeout, Registry
 
 if TYPE_CHECKING:
     from orchestrion.sandbox.gateway import Gateway
@@ -66,25 +65,6 @@ class Acquired:
     lost: str = ""
 
 
-@dataclass(frozen=True)
-class Held:
-    """What is known of a sandbox and how long it may live.
-
-    Attributes:
-        info: What its provider knows.
-        ends_at: When its time is over; None for never, or while it is paused.
-        on_timeout: What happens then.
-        auto_resume: Traffic wakes it from a pause.
-        keep_memory: A pause at the end of its time keeps its processes.
-    """
-
-    info: SandboxInfo
-    ends_at: datetime | None
-    on_timeout: OnTimeout
-    auto_resume: bool
-    keep_memory: bool
-
-
 class Sandboxes:
     """The sandboxes of all sessions in one data directory, and those that were made for themselves.
 
@@ -111,7 +91,7 @@ class Sandboxes:
         ready = pool if settings.sandbox_pool is None else settings.sandbox_pool
         self._providers = Providers(settings, ready, providers)
         self._registry = Registry(settings.home / "held", clock)
-        self._doors = Doors(settings.home / "sandboxes", ())
+        self._doors = Doors(settings.home / "sandboxes", tuple(settings.sandbox_egress))
         self._lifecycle = Lifecycle(settings, self._registry, self._providers, self._doors, clock)
         self._keeper = Keeper(self._registry, self._lifecycle, clock)
         self._open: dict[str, tuple[int, Sandbox]] = {}
@@ -160,7 +140,7 @@ class Sandboxes:
             return warm
         async with self._registry.locked("session", session_id):
             lease = await self._registry.of_session(session_id)
-            lost = ""
+            lost = await self._registry.why_gone(session_id)
             if lease is not None and provider in {None, "hybrid", lease.provider}:
                 found = await self._take_up(lease)
                 if isinstance(found, Acquired):
@@ -173,12 +153,12 @@ class Sandboxes:
             sandbox = await self._lifecycle.make(spec, chosen, auto_resume=True)
             lease = await self._remember(sandbox)
             await self._lifecycle.serve_gateway(lease, take_over=True)
-            return Acquired(sandbox, "created", lost or await self._registry.why_gone(session_id))
+            return Acquired(sandbox, "created", lost)
 
     async def _warm(self, session_id: str, provider: str | None) -> Acquired | None:
         """Return the session's sandbox if this process knows it and it answers; nothing is locked."""
         lease = await self._registry.of_session(session_id)
-        if lease is None or lease.paused or provider not in {None, "hybrid", lease.provider}:
+        if lease is None or lease.paused or lease.fresh or provider not in {None, "hybrid", lease.provider}:
             return None
         epoch, sandbox = self._open.get(lease.id, (-1, None))
         if sandbox is None or epoch != lease.epoch or not await sandbox.ping():
@@ -191,7 +171,7 @@ class Sandboxes:
         """Return the session's sandbox as it is or woken; if that is not possible, why it is lost."""
         was_running = not lease.paused
         try:
-            sandbox, kept = await self._lifecycle.wake(lease)
+            sandbox = await self._lifecycle.wake(lease)
             current = await self._remember(sandbox)
         except NotFound:
             return "Its provider has it no more." if was_running else "What was kept of it is gone."
@@ -202,7 +182,8 @@ class Sandboxes:
             await self.remove(lease.id)
             return f"It could not be brought back: {error.detail}"
         await self._lifecycle.serve_gateway(current, take_over=True)
-        if not kept:
+        if current.fresh:
+            await self._lifecycle.tell(current)
             return Acquired(sandbox, "restored")
         return Acquired(sandbox, "reused" if current.epoch == lease.epoch else "resumed")
 
@@ -222,6 +203,7 @@ class Sandboxes:
             template="code-interpreter-v1",
             limits=limits,
             idle_seconds=settings.sandbox_idle_seconds,
+            network=Network(allow=tuple(settings.sandbox_egress), registries=settings.sandbox_registries),
         )
 
     async def find(self, session_id: str) -> Sandbox | None:
@@ -265,6 +247,7 @@ class Sandboxes:
         seconds: float | None = None,
         on_timeout: OnTimeout = "kill",
         auto_resume: bool = False,
+        keep_memory: bool = True,
     ) -> Sandbox:
         """Make a sandbox that belongs to no session.
 
@@ -274,6 +257,7 @@ class Sandboxes:
             seconds: How long it may live; None for no limit but the spec's `idle_seconds`.
             on_timeout: What happens then.
             auto_resume: Traffic wakes it from a pause.
+            keep_memory: A pause at the end of its time keeps its processes.
 
         Raises:
             NotFound: There is no such template, or it is another owner's snapshot.
@@ -285,7 +269,12 @@ class Sandboxes:
         if seconds is not None:  # then the lease ends it; the daemon's own watch is only for what nobody keeps
             spec = replace(spec, idle_seconds=max(spec.idle_seconds, _LONGEST))
         sandbox = await self._lifecycle.make(
-            spec, await self._choose(provider), seconds=seconds, on_timeout=on_timeout, auto_resume=auto_resume
+            spec,
+            await self._choose(provider),
+            seconds=seconds,
+            on_timeout=on_timeout,
+            auto_resume=auto_resume,
+            keep_memory=keep_memory,
         )
         await self._remember(sandbox)
         return sandbox
@@ -335,7 +324,7 @@ class Sandboxes:
     async def held(self, sandbox_id: str) -> Held:
         """Describe a sandbox."""
         lease = await self._current(sandbox_id)
-        return _held(lease, await self._providers.get(lease.provider).info(sandbox_id))
+        return Held.of(lease, await self._providers.get(lease.provider).info(sandbox_id))
 
     async def all(self, owner: str | None = None) -> list[Held]:
         """Describe an owner's sandboxes, or everybody's; the oldest first."""
@@ -348,7 +337,7 @@ class Sandboxes:
                 known |= {info.id: info for info in await self._providers.get(name).known()}
             except OrchestrionError as error:
                 log.warning("some sandboxes can't be listed", provider=name, error=error.detail)
-        return [_held(lease, known[lease.id]) for lease in leases if lease.id in known]
+        return [Held.of(lease, known[lease.id]) for lease in leases if lease.id in known]
 
     async def pause(self, sandbox_id: str, memory: bool = True) -> None:
         """Stop a sandbox; when this returns it answers nobody. Raises as `SandboxProvider.pause`."""
@@ -365,7 +354,7 @@ class Sandboxes:
         Raises:
             QuotaExceeded: As many as may run at once do.
         """
-        sandbox, _ = await self._lifecycle.wake(await self._current(sandbox_id), memory=memory, seconds=seconds)
+        sandbox = await self._lifecycle.wake(await self._current(sandbox_id), memory=memory, seconds=seconds)
         await self._remember(sandbox)
         return sandbox
 
@@ -473,11 +462,6 @@ class Sandboxes:
     async def probe(self, provider: str | None = None) -> Availability:
         """Say whether sandboxes can be made here, by making one, and in `hybrid` mode which."""
         return await self._providers.probe(provider or self._settings.sandbox_mode)
-
-
-def _held(lease: Lease, info: SandboxInfo) -> Held:
-    ends_at = None if lease.ends_at is None else datetime.fromtimestamp(lease.ends_at, UTC)
-    return Held(info, ends_at, lease.on_timeout, lease.auto_resume, lease.keep_memory)
 
 
 def _refuse_path(session_id: str) -> None:

@@ -15,11 +15,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from orchestrion.core.errors import NotFound
 from orchestrion.sandbox.locks import Kind, Locks, shared, unused
+from orchestrion.sandbox.protocols import SandboxInfo
 
 OnTimeout = Literal["kill", "pause"]
 Clock = Callable[[], float]
@@ -42,6 +44,7 @@ class Lease:
         keep_memory: A pause at the end of its time keeps its processes.
         paused: It is paused.
         memory: Its processes are there, running or kept by a pause.
+        fresh: It was started anew on its files, and its session has not heard of that yet.
         epoch: How often it was resumed; what is known of an earlier epoch may not hold any more.
     """
 
@@ -57,7 +60,33 @@ class Lease:
     keep_memory: bool = True
     paused: bool = False
     memory: bool = True
+    fresh: bool = False
     epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is known of a sandbox and how long it may live.
+
+    Attributes:
+        info: What its provider knows.
+        ends_at: When its time is over; None for never, or while it is paused.
+        on_timeout: What happens then.
+        auto_resume: Traffic wakes it from a pause.
+        keep_memory: A pause at the end of its time keeps its processes.
+    """
+
+    info: SandboxInfo
+    ends_at: datetime | None
+    on_timeout: OnTimeout
+    auto_resume: bool
+    keep_memory: bool
+
+    @classmethod
+    def of(cls, lease: Lease, info: SandboxInfo) -> Held:
+        """Put together what is known from both sides."""
+        ends_at = None if lease.ends_at is None else datetime.fromtimestamp(lease.ends_at, UTC)
+        return cls(info, ends_at, lease.on_timeout, lease.auto_resume, lease.keep_memory)
 
 
 class Registry:
