@@ -14,7 +14,7 @@ override GOAL := $(value GOAL)
 override FILE := $(value FILE)
 export GOAL FILE
 
-.PHONY: help run test serve check bench setup page wheel reference lock clean
+.PHONY: help run test serve check conformance bench setup page wheel reference lock clean
 .SILENT:
 
 help:  ## this list
@@ -38,10 +38,15 @@ check:  ## style, types, import rules, dead code, the page, the documentation's 
 	$(IN)/ruff format --check .
 	$(IN)/python -m mypy
 	$(IN)/python -m mypy scripts/bootstrap
+	$(IN)/python -m mypy scripts/conformance
 	PATH="$(CURDIR)/$(IN):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(IN)/pyright
 	$(IN)/lint-imports
 	$(IN)/python -m vulture
 	$(IN)/python -m pytest tests/unit/test_docs.py tests/integration/test_docs_examples.py
+
+conformance:  ## E2B's own suites against our endpoint: make conformance E2B_REPO=checkout
+	$(SETUP) conformance
+	$(IN)/python -B scripts/conformance $(ARGS)
 
 bench:  ## every figure of docs/performance.md, beside its yardstick
 	$(SETUP) run

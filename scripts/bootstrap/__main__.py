@@ -1,6 +1,6 @@
 """Sets the checkout up for one of make's targets, and says what it does while it does it.
 
-    python3 scripts/bootstrap run|serve|test|check
+    python3 scripts/bootstrap run|serve|test|check|conformance
 
 Nothing is installed outside the checkout but Debian packages, which are named before that.
 """
@@ -26,19 +26,23 @@ def prepare(target: str) -> None:
     """Bring everything about that `target` needs.
 
     Args:
-        target: `run`, `serve`, `test` or `check`.
+        target: `run`, `serve`, `test`, `check` or `conformance`.
 
     Raises:
         SetupError: Something is missing that can't be brought from here.
     """
     for_tests = target == "test"
-    debian.provide(debian.needs(for_tests=for_tests, environment_made=environment.PYTHON.exists()))
+    for_e2b = target in ("test", "conformance")
+    debian.provide(debian.needs(for_tests=for_tests, for_e2b=for_e2b, environment_made=environment.PYTHON.exists()))
     environment.make_environment()
     environment.install("core", "Orchestrion's dependencies")
-    environment.make_sandbox_environment()
+    environment.make_inner_environment(environment.SANDBOX_PYTHON, "the sandbox's")
     environment.install("sandbox", "the sandbox's Python packages", environment.SANDBOX_PYTHON)
-    if target in ("test", "check"):
+    if target in ("test", "check", "conformance"):
         environment.install("dev", "test and check tools")
+    if for_e2b:
+        environment.make_inner_environment(environment.CONFORMANCE_PYTHON, "E2B's SDKs'")
+        environment.install("conformance", "E2B's SDKs", environment.CONFORMANCE_PYTHON)
     environment.install_command()
     if target in ("serve", "test"):
         page.build()
@@ -56,7 +60,7 @@ def _announce_skips() -> None:
 def main() -> None:
     """Read the target from the command line and set up, one process at a time."""
     parser = argparse.ArgumentParser(prog="bootstrap", description=__doc__)
-    parser.add_argument("target", choices=("run", "serve", "test", "check"))
+    parser.add_argument("target", choices=("run", "serve", "test", "check", "conformance"))
     target = parser.parse_args().target
     began = time.monotonic()
     lock = os.open(ROOT / "requirements", os.O_RDONLY)

@@ -36,17 +36,21 @@ def has_ensurepip() -> bool:
     return importlib.util.find_spec("ensurepip") is not None
 
 
-def needs(*, for_tests: bool, environment_made: bool) -> list[Need]:
+def needs(*, for_tests: bool, for_e2b: bool, environment_made: bool) -> list[Need]:
     """List what the system must provide, with what is there already.
 
     Args:
         for_tests: Whether the tests' needs count too.
+        for_e2b: Whether those of E2B's SDKs and suites do.
         environment_made: Whether `.venv` is there, so that nothing is needed to make it.
     """
     listed = [
         Need("python3-venv", "makes Python environments", environment_made or has_ensurepip(), required=False),
         Need("bubblewrap", "isolates the code that agents run", shutil.which("bwrap") is not None),
     ]
+    if for_e2b:
+        why = "E2B's clients use it inside sandboxes"
+        listed.append(Need("sudo", why, shutil.which("sudo") is not None, required=False))
     if for_tests:
         listed.append(Need("chromium", "for the browser tests", chromium() is not None, required=False))
         listed.append(Need("libatomic1", "for the browser tests", _loads("libatomic.so.1"), required=False))

@@ -1,4 +1,5 @@
-"""The Python environments: `.venv` for Orchestrion, `.venv/sandbox` for the code that agents run.
+"""The Python environments: `.venv` for Orchestrion, `.venv/sandbox` for the code that agents run, and
+`.venv/conformance` for E2B's own SDKs, which pin versions of their own.
 
 A stamp beside each finished step names exactly what it was made from, so that a second set-up has nothing to do and
 needs no network.
@@ -19,6 +20,7 @@ from console import ROOT, SetupError, output, run, say
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 SANDBOX_PYTHON = VENV / "sandbox" / "bin" / "python"
+CONFORMANCE_PYTHON = VENV / "conformance" / "bin" / "python"
 _STAMPS = VENV / ".stamps"
 _PIP_OPTIONS = [
     "--require-hashes",
@@ -59,11 +61,17 @@ def make_environment() -> None:
     mark("venv", made_from)
 
 
-def make_sandbox_environment() -> None:
-    """Make `.venv/sandbox`, unless a working one is there."""
-    if not _works(SANDBOX_PYTHON):
-        say("making the sandbox's Python environment .venv/sandbox")
-        _create(VENV / "sandbox", with_pip=False)
+def make_inner_environment(python: Path, what: str) -> None:
+    """Make an environment inside `.venv`, unless a working one is there.
+
+    Args:
+        python: Its interpreter.
+        what: Whose it is, as the user is told.
+    """
+    if not _works(python):
+        folder = python.parents[1]
+        say(f"making {what} Python environment {folder.relative_to(ROOT)}")
+        _create(folder, with_pip=False)
 
 
 def _works(python: Path) -> bool:

@@ -25,7 +25,7 @@ def build() -> None:
     made_from = environment.digest(*(path.read_bytes() for path in _sources()))
     if environment.done("page", made_from) and (BUILT / "index.html").is_file():
         return
-    npm, env = _npm()
+    npm, env = npm_command()
     _packages(npm, env)
     _npm_step("building the page", [npm, "run", "--silent", "build"], env)
     environment.mark("page", made_from)
@@ -38,7 +38,7 @@ def check() -> None:
         SetupError: One failed.
     """
     build()
-    npm, env = _npm()
+    npm, env = npm_command()
     _npm_step("checking the page", [npm, "run", "--silent", "check"], env)
 
 
@@ -75,7 +75,7 @@ def new_enough(node: tuple[int, ...], npm: tuple[int, ...]) -> bool:
     return ((20, 19) <= node < (21,) or node >= (22, 12)) and npm >= (11,)
 
 
-def _npm() -> tuple[str, dict[str, str]]:
+def npm_command() -> tuple[str, dict[str, str]]:
     """Return npm and the environment that it needs."""
     cache = {"npm_config_cache": str(environment.VENV / ".cache" / "npm"), "npm_config_update_notifier": "false"}
     npm = shutil.which("npm")
