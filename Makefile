@@ -38,7 +38,7 @@ check:  ## style, types, import rules, dead code, the page, the documentation's 
 	$(IN)/ruff format --check .
 	$(IN)/python -m mypy
 	$(IN)/python -m mypy scripts/bootstrap
-	$(IN)/python -m mypy scripts/conformance
+	MYPYPATH=scripts/bootstrap $(IN)/python -m mypy scripts/conformance
 	PATH="$(CURDIR)/$(IN):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(IN)/pyright
 	$(IN)/lint-imports
 	$(IN)/python -m vulture

@@ -79,9 +79,9 @@ def _raise_loopback() -> None:
 @contextlib.contextmanager
 def _names(folder: Path) -> Iterator[None]:
     """Answer for *.lab.test, and for nothing else."""
-    from dnslib.server import DNSServer
+    from dnslib.server import DNSServer  # type: ignore[import-untyped]
 
-    server = DNSServer(_resolver(), address="127.0.0.1", port=53)
+    server = DNSServer(_Resolver(), address="127.0.0.1", port=53)
     server.start_thread()
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\noptions timeout:2\n")
@@ -96,20 +96,16 @@ def _names(folder: Path) -> Iterator[None]:
         server.stop()
 
 
-def _resolver() -> Any:
-    from dnslib import QTYPE, RCODE, RR, A
-    from dnslib.server import BaseResolver
+class _Resolver:
+    def resolve(self, request: Any, handler: Any) -> Any:
+        from dnslib import QTYPE, RCODE, RR, A  # type: ignore[import-untyped]
 
-    class Resolver(BaseResolver):
-        def resolve(self, request: Any, handler: Any) -> Any:
-            reply, name = request.reply(), str(request.q.qname).rstrip(".").lower()
-            if name != DOMAIN and not name.endswith(f".{DOMAIN}"):
-                reply.header.rcode = RCODE.NXDOMAIN
-            elif request.q.qtype in (QTYPE.A, QTYPE.ANY):
-                reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A("127.0.0.1"), ttl=300))
-            return reply
-
-    return Resolver()
+        reply, name = request.reply(), str(request.q.qname).rstrip(".").lower()
+        if name != DOMAIN and not name.endswith(f".{DOMAIN}"):
+            reply.header.rcode = RCODE.NXDOMAIN
+        elif request.q.qtype in (QTYPE.A, QTYPE.ANY):
+            reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A("127.0.0.1"), ttl=300))
+        return reply
 
 
 @contextlib.contextmanager
