@@ -1,4 +1,4 @@
-"""The `local` provider: namespaces on this machine's own kernel, made by bubblewrap."""
+"""The `local` provider: namespaces on this machine's own kernel, made by a launcher of our own."""
 
 from __future__ import annotations
 

@@ -7,16 +7,20 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-_FIRST_UID = 200_000
-_UIDS = 60_000
+USER = 1000
+_IDS, _FIRST, _RANGES = 65536, 16, 16_000
 _MAX_DEPTH = 64
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def sandbox_uid(session_id: str) -> int:
-    """Return the unprivileged user of a session's sandboxes: always the same one, far from real users."""
-    digest = hashlib.sha256(session_id.encode()).digest()
-    return _FIRST_UID + int.from_bytes(digest[:8], "big") % _UIDS
+def id_base(key: str) -> int:
+    """Return the first of the 65536 host ids of a session's sandboxes: always the same ones, far from real users.
+
+    Args:
+        key: The session's id, or the sandbox's if it belongs to none.
+    """
+    digest = hashlib.sha256(key.encode()).digest()
+    return _IDS * (_FIRST + int.from_bytes(digest[:8], "big") % _RANGES)
 
 
 def give_tree(root: Path, uid: int) -> None:

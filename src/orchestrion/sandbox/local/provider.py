@@ -4,142 +4,399 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import secrets
 import time
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from orchestrion.core.errors import SandboxError, SandboxUnavailable
-from orchestrion.sandbox.local import launch, ownership, records
-from orchestrion.sandbox.local.argv import USER_ID, Mode, Plan, bwrap_argv, daemon_command
-from orchestrion.sandbox.local.interpreter import Interpreter, locate, refuse_exposing
-from orchestrion.sandbox.local.probe import find_mode, knows_disable_userns, require_programs, write_etc
-from orchestrion.sandbox.local.sandbox import LocalSandbox
-from orchestrion.sandbox.protocols import Availability, SandboxSpec
+from orchestrion.core.errors import Conflict, NotFound, SandboxError, SandboxGone, SandboxUnavailable, Unsupported
+from orchestrion.sandbox.client import GuestSandbox, UnixTransport
+from orchestrion.sandbox.local import boot, cgroups, freezing, images
+from orchestrion.sandbox.local.cgroups import Group
+from orchestrion.sandbox.local.ground import Ground, explore
+from orchestrion.sandbox.local.images import Image, Images
+from orchestrion.sandbox.local.ownership import id_base
+from orchestrion.sandbox.local.plan import home_of
+from orchestrion.sandbox.local.records import Record, Records, new_id
+from orchestrion.sandbox.locks import Locks
+from orchestrion.sandbox.protocols import Availability, Capabilities, Network, SandboxInfo, SandboxSpec, Snapshot
 
 _READY = 20
-_ALIVE = 5
-_LOCK_WAIT = 60
+_STRENGTH = 50
 
-
-@dataclass(frozen=True)
-class _Ground:
-    """What was found out about this machine."""
-
-    mode: Mode
-    interpreter: Interpreter
-    disable_userns: bool
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class LocalProvider:
-    """Makes sandboxes out of namespaces, with bubblewrap.
+    """Makes sandboxes out of namespaces of this machine's own kernel.
 
     Args:
-        home: The data directory; `sandboxes/` in it holds what is known of the living ones.
+        home: The data directory; `sandboxes/` in it holds what is known of them, `snapshots/` what is kept of them.
         python: The Python inside; by default the one `make setup` made.
+        pool: How many half-born sandboxes to keep ready once the first was made.
     """
 
     name = "local"
 
-    def __init__(self, home: Path, python: Path | None = None) -> None:
-        self._home = home
+    def __init__(self, home: Path, python: Path | None = None, *, pool: int = 2) -> None:
+        self._home = home.absolute()
         self._user_home = Path("~").expanduser()
-        self._records = records.Records(home / "sandboxes")
         self._python = python
-        self._ground: _Ground | None = None
+        self._pool = pool
+        self._records = Records(self._home / "sandboxes")
+        self._images = Images(self._home / "snapshots")
+        self._locks = Locks(self._records.root / "locks")
+        self._ground: Ground | None = None
+        self._exploring = asyncio.Lock()
+        self._open: dict[str, tuple[int, GuestSandbox, UnixTransport]] = {}
+        self._filling: asyncio.Task[None] | None = None
+
+    # What it can do
+
+    async def capabilities(self) -> Capabilities:
+        """Say what it can do on this machine."""
+        ground = await self._explored()
+        return Capabilities(
+            isolation=ground.offer(),
+            strength=_STRENGTH,
+            mounts_workspace=True,
+            pause_memory="frozen",
+            fork_processes=False,
+            snapshots=True,
+            root=ground.mode == "root" and ground.layout == "overlay",
+            gateway=True,
+        )
 
     async def probe(self) -> Availability:
         """Find out, by making one, whether a sandbox can be made here."""
         try:
-            ground = await self._explore()
+            return Availability(True, (await self._explored()).offer())
         except SandboxUnavailable as error:
             return Availability(False, error.detail, error.remedy)
-        return Availability(True, _offer(ground.mode))
 
-    async def create(self, spec: SandboxSpec) -> LocalSandbox:
-        """Make a sandbox.
+    async def _explored(self) -> Ground:
+        async with self._exploring:
+            if self._ground is None:
+                self._ground = await _in_full(explore, self._home, self._user_home, self._python, self._pool)
+            return self._ground
+
+    async def warm(self) -> None:
+        """Fill the pool; a sandbox is then made in a few milliseconds."""
+        await _in_full((await self._explored()).nursery.fill)
+
+    # Making and ending
+
+    async def create(self, spec: SandboxSpec) -> GuestSandbox:
+        """Make a sandbox; it answers when this returns.
 
         Raises:
-            SandboxUnavailable: None can be made here; the remedy says how to change that.
+            SandboxUnavailable: None can be made here; the remedy says why.
+            NotFound: There is no such template.
             SandboxError: This one could not be made.
         """
-        ground = await self._explore()
-        record = await _in_full(asyncio.create_task(asyncio.to_thread(self._launch, spec, ground)))
-        sandbox = LocalSandbox(record, self._records)
+        ground = await self._explored()
+        image = await asyncio.to_thread(self._images.find, spec.template)
+        record = self._new_record(spec, ground)
+        if image is None:
+            return await self._make(record, ground)
+        _require_layout(image, ground)
+        return await self._make(record, ground, self._images.rw(image), image.base)
+
+    def _new_record(self, spec: SandboxSpec, ground: Ground) -> Record:
+        if spec.root and not (ground.mode == "root" and ground.layout == "overlay"):
+            raise Unsupported(
+                "Code can't become root in sandboxes on this machine.",
+                "Run Orchestrion as root, or leave `root` off.",
+            )
+        sandbox_id = new_id()
+        if spec.workspace is not None:
+            spec = replace(spec, workspace=spec.workspace.resolve())
+        base = id_base(spec.session_id or sandbox_id) if ground.mode == "root" else None
+        return Record(sandbox_id, spec, ground.mode, ground.layout, base, secrets.token_hex(20), time.time())
+
+    async def _make(
+        self,
+        record: Record,
+        ground: Ground,
+        files: Path | None = None,
+        base: int | None = None,
+        workspace: Path | None = None,
+    ) -> GuestSandbox:
+        """Make a sandbox, with the files of another one (whose ids begin at `base`) if given."""
+        place = self._records.place(record.id)
+        try:
+            await _in_full(place.make)
+            if files is not None:
+                own = record.spec.workspace is not None
+                await images.copy(files, place.rw, (base or 0, record.base or 0), None if own else workspace)
+            await _in_full(place.make_layers, record.layout, record.base)
+            return await self._boot(record, ground)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(self._forget, record.id, ground))
+            raise
+        finally:
+            self._refill(ground)
+
+    async def _boot(self, record: Record, ground: Ground) -> GuestSandbox:
+        record = await _in_full(boot.boot, record, self._records, ground)
+        sandbox = self._sandbox(record)
         if not await sandbox.ping(_READY):
-            why = launch.reason(self._records.root / record.id / "log")
-            await sandbox.close()
+            why = self._records.place(record.id).last_words()
+            await _in_full(boot.end, record, ground)
             raise SandboxError(f"The sandbox ended at its start: {why or 'it did not answer'}.")
         return sandbox
 
-    async def find(self, session_id: str) -> LocalSandbox | None:
-        """Return the session's living sandbox, also one that another process made; None if there is none."""
-        record = await asyncio.to_thread(self._records.of_session, session_id)
-        if record is None:
-            return None
-        sandbox = LocalSandbox(record, self._records)
-        if await sandbox.ping(_ALIVE):
-            return sandbox
-        await sandbox.close()
-        return None
+    def _refill(self, ground: Ground) -> None:
+        if self._pool and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.create_task(_quietly(ground.nursery.fill))
 
-    async def adopt(self, session_id: str, workspace: Path) -> None:
-        """Give files that were put into the workspace since its sandbox was made to that sandbox's user."""
-        record = await asyncio.to_thread(self._records.of_session, session_id)
-        if record is not None and record.uid is not None:
-            await asyncio.to_thread(ownership.give_tree, workspace, record.uid)
+    def _forget(self, sandbox_id: str, ground: Ground) -> None:
+        """End a sandbox, if it runs, and remove all that there is of it."""
+        with contextlib.suppress(NotFound):
+            if not boot.end(self._records.read(sandbox_id), ground):
+                raise SandboxError(f"The sandbox {sandbox_id} could not be ended; its processes do not die.")
+        self._records.place(sandbox_id).remove()
 
-    async def sessions(self) -> list[str]:
-        """Return the sessions that have a living sandbox."""
-        living = await asyncio.to_thread(self._records.living)
-        return list(dict.fromkeys(record.session_id for record in living))
+    async def remove(self, sandbox_id: str) -> None:
+        """End it and forget it, running or paused."""
+        ground = await self._explored()
+        async with self._locks.held("sandbox", sandbox_id):
+            await self._read(sandbox_id)
+            await _in_full(self._forget, sandbox_id, ground)
+            await self._drop(sandbox_id)
 
-    def session_lock(self, session_id: str) -> AbstractAsyncContextManager[None]:
-        """Keep other processes from making this session's sandbox meanwhile."""
-        return self._records.locked(session_id, _LOCK_WAIT)
+    # Finding
 
-    async def _explore(self) -> _Ground:
-        if self._ground is None:
-            require_programs()
-            interpreter = await asyncio.to_thread(locate, self._python)
-            refuse_exposing(interpreter, self._home, self._user_home)
-            disable = await knows_disable_userns()
-            self._ground = _Ground(await find_mode(interpreter, disable), interpreter, disable)
-        return self._ground
+    async def known(self) -> list[SandboxInfo]:
+        """Return all there are, also those that other processes made, oldest first; sweep away the dead."""
+        ground = await self._explored()
+        return [record.info() for record in await _in_full(self._swept, ground)]
 
-    def _launch(self, spec: SandboxSpec, ground: _Ground) -> records.Record:
-        self._records.living()
-        sandbox_id, place = self._records.make()
-        uid = ownership.sandbox_uid(spec.session_id) if ground.mode == "root" else USER_ID
-        try:
-            pid = self._start(spec, ground, place, uid)
-        except (OSError, SandboxError) as error:
-            self._records.remove(sandbox_id)
-            raise SandboxError(f"The sandbox could not be made: {error}") from error
-        owner = uid if ground.mode == "root" else None
-        start, boot = records.start_time(pid) or 0, records.boot_id()
-        record = records.Record(sandbox_id, spec.session_id, self.name, pid, start, boot, owner, time.time())
-        self._records.write(record)
-        return record
+    def _swept(self, ground: Ground) -> list[Record]:
+        living: list[Record] = []
+        for record in self._records.all():
+            over = record.state == "running" and not record.alive()
+            if over and self._records.place(record.id).ended_by_itself():
+                self._forget(record.id, ground)
+            else:
+                living.append(record)
+        for name in self._records.unrecorded():
+            self._records.place(name).remove()
+        self._records.sweep()
+        self._images.sweep()
+        cgroups.tidy(ground.hierarchies, {record.id for record in living})
+        return living
 
-    def _start(self, spec: SandboxSpec, ground: _Ground, place: Path, uid: int) -> int:
-        workspace = spec.workspace.resolve(strict=True)
-        write_etc(place / "etc", uid)
-        if ground.mode == "root":
-            ownership.give_tree(workspace, uid)
-        plan = Plan(
-            ground.mode, uid, ground.interpreter, workspace, place / "etc", spec.limits, ground.disable_userns
+    async def info(self, sandbox_id: str) -> SandboxInfo:
+        """Describe one."""
+        return (await self._read(sandbox_id)).info()
+
+    async def open(self, sandbox_id: str) -> GuestSandbox:
+        """Return a running one. Raises `SandboxGone` if it died, `Conflict` if it is paused."""
+        record = await self._read(sandbox_id)
+        if record.state == "paused":
+            raise Conflict(f"The sandbox {sandbox_id} is paused.", "Resume it first.")
+        if not record.alive():
+            raise SandboxGone(f"The sandbox {sandbox_id} has ended.", "Resume it to start it anew on its files.")
+        return self._sandbox(record)
+
+    async def _read(self, sandbox_id: str) -> Record:
+        return await asyncio.to_thread(self._records.read, sandbox_id)
+
+    def _sandbox(self, record: Record) -> GuestSandbox:
+        """Return the one object for this life of a sandbox, so that its connections are shared."""
+        known = self._open.get(record.id)
+        if known is not None and known[0] == record.lifecycle:
+            return known[1]
+
+        transport = UnixTransport(self._records.place(record.id).socket)
+        sandbox = GuestSandbox(
+            record.id,
+            self.name,
+            transport,
+            access_token=record.token,
+            default_cwd=home_of(record.spec),
+            on_close=lambda: self._end_life(record),
+            alive=record.alive,
         )
-        with contextlib.closing(launch.listen(place / "run")) as listener:
-            command = daemon_command(plan, listener.fileno(), spec.idle_seconds)
-            info = os.pipe()
-            argv = bwrap_argv(plan, command, info_fd=info[1])
-            return launch.spawn(argv, info, [listener.fileno()], place / "log")
+        self._open[record.id] = record.lifecycle, sandbox, transport
+        return sandbox
+
+    async def _end_life(self, life: Record) -> None:
+        """Remove a sandbox, unless it was paused or began another life meanwhile, or crashed: then files are kept."""
+        with contextlib.suppress(NotFound):
+            record = await self._read(life.id)
+            if record.lifecycle == life.lifecycle and record.alive():
+                await self.remove(life.id)
+
+    async def _drop(self, sandbox_id: str) -> None:
+        """Break our connections to a sandbox that was paused or has ended."""
+        known = self._open.pop(sandbox_id, None)
+        if known is not None:
+            await known[2].aclose()
+
+    async def adopt(self, sandbox_id: str) -> None:
+        """Give files that the host put into the workspace meanwhile to the sandbox's user."""
+        await asyncio.to_thread(boot.give_workspace, await self._read(sandbox_id))
+
+    def gateway_socket(self, sandbox_id: str) -> Path:
+        """Return where the gateway is to listen for this sandbox."""
+        return self._records.place(sandbox_id).gateway
+
+    # Pausing
+
+    async def pause(self, sandbox_id: str, *, memory: bool = True) -> None:
+        """Stop it; when this returns it answers nobody. See `SandboxProvider.pause`."""
+        ground = await self._explored()
+        async with self._locks.held("sandbox", sandbox_id):
+            record = await self._read(sandbox_id)
+            if record.state == "paused" and (memory or not record.alive()):
+                raise Conflict(f"The sandbox {sandbox_id} is paused already.", "Resume it to use it.")
+            await _in_full(self._pause, record, memory and record.alive(), ground)
+            await self._drop(sandbox_id)
+
+    def _pause(self, record: Record, memory: bool, ground: Ground) -> None:
+        place = self._records.place(record.id)
+        # Out of sight, so that nobody connects and waits for an answer that doesn't come.
+        with contextlib.suppress(FileNotFoundError):
+            place.socket.rename(place.hidden_socket)
+        paused = replace(record, state="paused", memory=memory, lifecycle=record.lifecycle + 1)
+        if memory:
+            group = Group(ground.hierarchies, record.id)
+            if not freezing.freeze(record.pid, group):
+                freezing.thaw(record.pid, group)
+                place.hidden_socket.rename(place.socket)
+                raise SandboxError(f"The sandbox {record.id} could not be stopped: a process does not stand still.")
+            self._records.write(paused)
+            return
+        self._records.write(paused)
+        if not boot.end(record, ground):
+            raise SandboxError(f"The sandbox {record.id} could not be ended; its processes do not die.")
+
+    async def resume(self, sandbox_id: str, *, memory: bool = True) -> GuestSandbox:
+        """Let it go on, or start it anew on its files. See `SandboxProvider.resume`."""
+        ground = await self._explored()
+        async with self._locks.held("sandbox", sandbox_id):
+            record = await self._read(sandbox_id)
+            if record.state == "running" and record.alive():
+                return self._sandbox(record)
+            await self._drop(sandbox_id)
+            if memory and record.memory and record.alive():
+                return self._sandbox(await _in_full(self._thaw, record, ground))
+            if not await _in_full(boot.end, record, ground):
+                raise SandboxError(f"The sandbox {sandbox_id} could not be ended; its processes do not die.")
+            try:
+                return await self._boot(record, ground)
+            finally:
+                self._refill(ground)
+
+    def _thaw(self, record: Record, ground: Ground) -> Record:
+        place = self._records.place(record.id)
+        running = replace(record, state="running", lifecycle=record.lifecycle + 1)
+        self._records.write(running)
+        freezing.thaw(record.pid, Group(ground.hierarchies, record.id))
+        with contextlib.suppress(FileNotFoundError):
+            place.hidden_socket.rename(place.socket)
+        return running
+
+    # Copies
+
+    async def fork(self, sandbox_id: str, spec: SandboxSpec | None = None) -> GuestSandbox:
+        """Make a copy of it, files only; the source goes on."""
+        ground = await self._explored()
+        async with self._locks.held("sandbox", sandbox_id):
+            source = await self._read(sandbox_id)
+            wanted = spec or replace(source.spec, session_id=None, workspace=None)
+            record = self._new_record(wanted, ground)
+            if record.layout != source.layout:
+                raise Unsupported("A sandbox that was made in another way can't be copied here.")
+            async with self._still(source, ground):
+                files = self._records.place(source.id).rw
+                return await self._make(record, ground, files, source.base, source.spec.workspace)
+
+    def _still(self, record: Record, ground: Ground) -> _Still:
+        return _Still(record, Group(ground.hierarchies, record.id))
+
+    async def snapshot(self, sandbox_id: str, name: str | None = None) -> Snapshot:
+        """Keep its file system as a template. Taking a name again moves that name."""
+        ground = await self._explored()
+        names = (images.full_name(name),) if name else ()
+        async with self._locks.held("sandbox", sandbox_id):
+            record = await self._read(sandbox_id)
+            key = await asyncio.to_thread(self._images.start)
+            try:
+                async with self._still(record, ground):
+                    files, ids = self._records.place(record.id).rw, (record.base or 0, record.base or 0)
+                    await images.copy(files, self._images.path(key), ids, record.spec.workspace)
+                image = Image(key, names, record.id, time.time(), record.layout, record.base, 0)
+                return (await _in_full(self._images.finish, image)).described()
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(self._images.remove, key))
+                raise
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return those that are kept, newest first."""
+        return [image.described() for image in await asyncio.to_thread(self._images.all)]
+
+    async def remove_snapshot(self, snapshot_id: str) -> None:
+        """Forget one; sandboxes made of it live on."""
+        image = await asyncio.to_thread(self._images.find, snapshot_id)
+        if image is None:
+            raise NotFound(f"`{snapshot_id}` is a built-in template, not a snapshot.")
+        await _in_full(self._images.remove, image.key)
+
+    # The rest
+
+    async def set_network(self, sandbox_id: str, network: Network) -> None:
+        """Change what it may reach, from now on; the gateway has to be told as well."""
+        async with self._locks.held("sandbox", sandbox_id):
+            record = await self._read(sandbox_id)
+            changed = replace(record, spec=replace(record.spec, network=network))
+            await asyncio.to_thread(self._records.write, changed)
+
+    async def aclose(self) -> None:
+        """Let go of what this process holds: the zygote, connections. Sandboxes live on."""
+        if self._filling is not None:
+            await asyncio.wait({self._filling})
+        for sandbox_id in list(self._open):
+            await self._drop(sandbox_id)
+        if self._ground is not None:
+            await _in_full(self._ground.nursery.close)
+            await asyncio.to_thread(cgroups.leave, self._ground.hierarchies)
+            self._ground = None
 
 
-async def _in_full(task: asyncio.Task[records.Record]) -> records.Record:
-    """Await a launch; if we are cancelled meanwhile, let it come to its end first, so that its record is found."""
+class _Still:
+    """Keeps a sandbox's processes from changing its files, as long as it lasts."""
+
+    def __init__(self, record: Record, group: Group) -> None:
+        self._running = record.state == "running" and record.alive()
+        self._pid, self._group = record.pid, group
+
+    async def __aenter__(self) -> None:
+        if self._running and not await _in_full(freezing.freeze, self._pid, self._group):
+            await _in_full(freezing.thaw, self._pid, self._group)
+            raise SandboxError("The sandbox could not be stopped to copy its files: a process does not stand still.")
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._running:
+            await asyncio.shield(asyncio.to_thread(freezing.thaw, self._pid, self._group))
+
+
+def _require_layout(image: Image, ground: Ground) -> None:
+    if image.layout != ground.layout:
+        raise Unsupported(
+            f"The snapshot {image.id} was made with other rights than Orchestrion has now.",
+            "Run Orchestrion as whoever made it, or take a new one.",
+        )
+
+
+async def _in_full(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Do work in a thread; if we are cancelled meanwhile, let it come to its end first: nothing is left half done."""
+    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -147,10 +404,6 @@ async def _in_full(task: asyncio.Task[records.Record]) -> records.Record:
         raise
 
 
-def _offer(mode: Mode) -> str:
-    isolation = "Process isolation on this machine's own kernel (bubblewrap): no network, read-only system"
-    if mode == "root":
-        return f"{isolation}, an unprivileged user of its own for each session."
-    if os.geteuid() == 0:
-        return f"{isolation}. As root in a user namespace the limit of processes does not hold."
-    return f"{isolation}, a user namespace of its own."
+async def _quietly(work: Callable[[], None]) -> None:
+    with contextlib.suppress(SandboxError, OSError):
+        await asyncio.to_thread(work)

@@ -1,25 +1,30 @@
-"""What is on disk about the living sandboxes, so that any process of ours finds them."""
+"""What is on disk about the sandboxes, so that any process of ours finds them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
+import secrets
 import select
-import shutil
 import signal
+import string
 import time
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
-from orchestrion.core.errors import SandboxError
-from orchestrion.core.ids import new_id
+from orchestrion.core.errors import NotFound
+from orchestrion.sandbox.local.places import Place, sweep
+from orchestrion.sandbox.protocols import Limits, Network, SandboxInfo, SandboxSpec, State
 
-_YOUNG = 60
+Layout: TypeAlias = Literal["overlay", "plain"]
+Mode: TypeAlias = Literal["root", "user"]
+
+_YOUNG = 120
+_LETTERS, _ID = f"{string.ascii_lowercase}{string.digits}", 20
 
 
 @dataclass(frozen=True)
@@ -28,27 +33,58 @@ class Record:
 
     Attributes:
         id: The sandbox's identifier, also its directory's name.
-        session_id: The session it belongs to.
-        provider: Who made it.
-        pid: Its process 1, as the host sees it.
-        start: When that process started, in ticks since boot: a later process with this pid is another one.
-        boot: Which boot that was.
-        uid: The user its files belong to; None if that is the caller.
+        spec: What was asked for.
+        mode: Whether it was made by root or by an ordinary user.
+        layout: How its file system is put together.
+        base: The host's id of its root; None if its user is the caller.
+        token: What its daemon demands.
         created_at: Seconds since the epoch.
+        state: What it was told to be.
+        memory: For a paused one: whether its processes are kept.
+        pid: Its process 1, as the host sees it; 0 if there is none.
+        start: When that process started, in ticks since boot: a later process with this pid is another one.
+        boot: Which boot of the machine that was.
+        lifecycle: Changes with every pause and start.
     """
 
     id: str
-    session_id: str
-    provider: str
-    pid: int
-    start: int
-    boot: str
-    uid: int | None
+    spec: SandboxSpec
+    mode: Mode
+    layout: Layout
+    base: int | None
+    token: str
     created_at: float
+    state: State = "running"
+    memory: bool = True
+    pid: int = 0
+    start: int = 0
+    boot: str = ""
+    lifecycle: int = 0
 
     def alive(self) -> bool:
-        """Say whether its process 1 lives."""
-        return self.boot == boot_id() and start_time(self.pid) == self.start
+        """Say whether its process 1 lives, frozen or not."""
+        return self.pid > 0 and self.boot == boot_id() and start_time(self.pid) == self.start
+
+    def info(self) -> SandboxInfo:
+        """Return what is known of it; one that crashed counts as paused: its files can be resumed."""
+        alive = self.alive()
+        state: State = "running" if self.state == "running" and alive else "paused"
+        memory = alive and self.memory
+        return SandboxInfo(self.id, "local", state, datetime.fromtimestamp(self.created_at, UTC), self.spec, memory)
+
+    def born(self, pid: int) -> Record:
+        """Return it with a new process 1."""
+        return replace(self, state="running", memory=True, pid=pid, start=start_time(pid) or 0, boot=boot_id())
+
+
+def new_id() -> str:
+    """Return a new identifier, as it can stand in a host name."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(_ID))
+
+
+def is_id(name: str) -> bool:
+    """Say whether a name has the form of an identifier."""
+    return len(name) == _ID and set(name) <= set(_LETTERS)
 
 
 def boot_id() -> str:
@@ -59,14 +95,22 @@ def boot_id() -> str:
 def start_time(pid: int) -> int | None:
     """Return when a process started, in ticks since boot; None if it's gone or a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        values = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return None if values[0] in (b"Z", b"X") else int(values[19])
 
 
-def kill(record: Record, timeout: float = 5) -> bool:
-    """Kill a sandbox's process 1, and with it all others; wait until it's gone. Say whether it is."""
+def kill(record: Record, thaw: Callable[[], object], timeout: float = 5) -> bool:
+    """Kill a sandbox's process 1, and with it all others; wait until it's gone. Say whether it is.
+
+    Args:
+        record: Whose.
+        thaw: Lets a frozen one go on: only then does it die.
+        timeout: Seconds.
+    """
+    if record.pid <= 0:
+        return True
     try:
         pidfd = os.pidfd_open(record.pid)
     except OSError:
@@ -77,9 +121,26 @@ def kill(record: Record, timeout: float = 5) -> bool:
             return True
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        thaw()
         return bool(select.select([pidfd], [], [], timeout)[0])
     finally:
         os.close(pidfd)
+
+
+def spec_to_json(spec: SandboxSpec) -> dict[str, Any]:
+    """Return a spec as JSON values."""
+    return {**asdict(spec), "workspace": None if spec.workspace is None else str(spec.workspace)}
+
+
+def spec_of_json(value: dict[str, Any]) -> SandboxSpec:
+    """Read a spec that `spec_to_json` gave."""
+    network: dict[str, Any] = {
+        name: tuple(item) if isinstance(item, list) else item for name, item in value["network"].items()
+    }
+    known = {name: value[name] for name in (field.name for field in fields(SandboxSpec)) if name in value}
+    known |= {"network": Network(**network), "limits": Limits(**value["limits"])}
+    known["workspace"] = None if value["workspace"] is None else Path(value["workspace"])
+    return SandboxSpec(**known)
 
 
 class Records:
@@ -92,76 +153,59 @@ class Records:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def make(self) -> tuple[str, Path]:
-        """Make a directory for a new sandbox, readable by us alone; return its id and path."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sandbox_id = new_id("sbx")
-        path = self.root / sandbox_id
-        for place in (path, path / "run", path / "etc"):
-            place.mkdir(mode=0o700)
-        return sandbox_id, path
+    def place(self, sandbox_id: str) -> Place:
+        """Return a sandbox's directory."""
+        return Place(self.root / sandbox_id)
 
     def write(self, record: Record) -> None:
         """Keep a record, at once in full."""
         path = self.root / record.id / "sandbox.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(record)))
+        part = path.with_name(f"sandbox.{os.getpid()}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump({**record.__dict__, "spec": spec_to_json(record.spec)}, file)
         part.replace(path)
 
-    def living(self) -> list[Record]:
-        """Return the records of all sandboxes that live, oldest first; sweep away what the dead left."""
-        found: list[Record] = []
-        for path in sorted(self.root.glob("sbx_*")):
-            record = _read(path)
-            if record is not None and record.alive():
-                found.append(record)
-            elif record is not None or _age(path) > _YOUNG:
-                shutil.rmtree(path, ignore_errors=True)
-        return found
-
-    def of_session(self, session_id: str) -> Record | None:
-        """Return the session's living sandbox's record."""
-        return next((record for record in self.living() if record.session_id == session_id), None)
-
-    def remove(self, sandbox_id: str) -> None:
-        """Forget a sandbox."""
-        shutil.rmtree(self.root / sandbox_id, ignore_errors=True)
-
-    @contextlib.asynccontextmanager
-    async def locked(self, session_id: str, wait: float) -> AsyncIterator[None]:
-        """Keep other processes from making a sandbox for this session meanwhile.
+    def read(self, sandbox_id: str) -> Record:
+        """Return a sandbox's record.
 
         Raises:
-            SandboxError: Another process holds the lock for too long.
+            NotFound: There is no such sandbox.
         """
-        locks = self.root / "locks"
-        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A fixed number of files, so that they needn't be swept; two sessions may share one, which only costs a wait.
-        slot = hashlib.sha256(session_id.encode()).digest()[0]
-        fd = os.open(locks / f"{slot:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        record = self._read(sandbox_id) if is_id(sandbox_id) else None
+        if record is None:
+            raise NotFound(
+                f"There is no sandbox {sandbox_id[:80]}.", "`orchestrion sandbox list` shows those there are."
+            )
+        return record
+
+    def _read(self, name: str) -> Record | None:
         try:
-            await _lock(fd, wait)
-            yield
-        finally:
-            os.close(fd)
+            values = json.loads((self.root / name / "sandbox.json").read_text())
+            return Record(**{**values, "spec": spec_of_json(values["spec"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
+    def all(self) -> list[Record]:
+        """Return every record, oldest first."""
+        found = [record for name in self._names() if (record := self._read(name)) is not None]
+        return sorted(found, key=lambda record: (record.created_at, record.id))
 
-async def _lock(fd: int, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    while True:
+    def _names(self) -> list[str]:
         try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise SandboxError("Another process has been making this session's sandbox for too long.") from None
-            await asyncio.sleep(0.01)
+            return [name for name in os.listdir(self.root) if is_id(name)]
+        except FileNotFoundError:
+            return []
 
+    def unrecorded(self) -> list[str]:
+        """Return the names of directories that no sandbox has, and that nobody is making one in."""
+        return [name for name in self._names() if self._read(name) is None and _age(self.root / name) > _YOUNG]
 
-def _read(path: Path) -> Record | None:
-    try:
-        return Record(**json.loads((path / "sandbox.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+    def sweep(self) -> None:
+        """Remove what a removal that was cut off has left."""
+        for path in self.root.glob(".gone-*"):
+            if _age(path) > _YOUNG:
+                sweep(path)
 
 
 def _age(path: Path) -> float:

@@ -1,0 +1,87 @@
+"""Starting a sandbox on its files, and ending it. Everything here blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrion.core.errors import SandboxError
+from orchestrion.sandbox.local import freezing, ownership
+from orchestrion.sandbox.local.cgroups import Group
+from orchestrion.sandbox.local.ground import Ground
+from orchestrion.sandbox.local.nursery import Newborn
+from orchestrion.sandbox.local.places import Place
+from orchestrion.sandbox.local.plan import plan_of
+from orchestrion.sandbox.local.records import Record, Records, kill
+
+_BACKLOG = 128
+
+
+def boot(record: Record, records: Records, ground: Ground) -> Record:
+    """Start a sandbox on its files and record it as running.
+
+    The record is written before the sandbox may go on: should we be killed at any point, it is known or it ends.
+
+    Raises:
+        SandboxError: It could not be started; nothing of it runs.
+    """
+    place = records.place(record.id)
+    group = Group(ground.hierarchies, record.id)
+    newborn: Newborn | None = None
+    try:
+        boot_id = place.new_boot()
+        with _listening(place) as listener, open(place.log, "ab") as log:
+            newborn = ground.nursery.take()
+            group.make(newborn.pid)
+            group.limit(record.spec.limits)
+            give_workspace(record)
+            newborn.settle(plan_of(record, place, ground.system, boot_id), listener.fileno(), log.fileno())
+            running = replace(record, lifecycle=record.lifecycle + 1).born(newborn.pid)
+            records.write(running)
+            newborn.let_go()
+            return running
+    except (OSError, SandboxError) as error:
+        if newborn is not None:
+            newborn.close()
+            kill(record.born(newborn.pid), lambda: None)
+        with contextlib.suppress(OSError):
+            group.remove()
+        if isinstance(error, SandboxError):
+            raise
+        raise SandboxError(f"The sandbox could not be made: {error}.") from error
+
+
+@contextlib.contextmanager
+def _listening(place: Place) -> Iterator[socket.socket]:
+    """Listen on the sandbox's socket. The guest inherits it; its path stays outside of the sandbox."""
+    directory = os.open(place.socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            # A short path to it: a unix socket's may have only 107 bytes.
+            listener.bind(f"/proc/self/fd/{directory}/{place.socket.name}")
+            listener.listen(_BACKLOG)
+            yield listener
+    finally:
+        os.close(directory)
+
+
+def give_workspace(record: Record) -> None:
+    """Give files that were put into the workspace to the sandbox's user, if that is not ourselves."""
+    workspace = record.spec.workspace
+    if workspace is None or record.base is None:
+        return
+    if not Path(workspace).is_dir():
+        raise SandboxError(f"The sandbox's workspace is not there: {workspace}.")
+    ownership.give_tree(workspace, record.base + ownership.USER)
+
+
+def end(record: Record, ground: Ground) -> bool:
+    """Kill a sandbox, running or frozen, and remove its control group; its files stay. Say whether it's gone."""
+    group = Group(ground.hierarchies, record.id)
+    if not kill(record, lambda: freezing.thaw(record.pid, group)):
+        return False
+    return group.remove()
