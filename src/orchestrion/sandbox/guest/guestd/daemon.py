@@ -30,11 +30,13 @@ from .app import App, collect_routes
 from .config import Config
 from .disk import DiskWatch
 from .forwarder import forward
+from .launching import become_subreaper
 from .limits import apply_limits
 from .memory import enforce_memory
+from .nursery import NURSERY
 from .seccomp import apply_filter, set_dumpable
 from .server import Server
-from .supervisor import become_subreaper, reap
+from .supervisor import reap
 
 _TICK = 0.3
 _WORKSPACE = "/workspace"
@@ -61,7 +63,9 @@ class Daemon:
             host: The address to serve TCP ports on.
             ports: Those ports.
         """
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, reap)
+        NURSERY.open(loop)
         if listener is not None:
             await self._server.listen_unix(listener)
         for port in ports:
@@ -72,6 +76,7 @@ class Daemon:
         self._server.close()
         preparing.cancel()
         await execute.close()
+        NURSERY.close(loop)
         if gateway is not None:
             gateway.close()
 

@@ -66,10 +66,10 @@ def descendants(root: int, table: dict[int, Process]) -> list[Process]:
     return found
 
 
-def orphans(table: dict[int, Process], adopted: AbstractSet[int]) -> list[int]:
-    """Return the daemon's children that it did not start itself: whatever lost its parent ends up with it."""
-    daemon = os.getpid()
-    return [process.pid for process in table.values() if process.parent == daemon and process.pid not in adopted]
+def orphans(table: dict[int, Process], nursery: AbstractSet[int], adopted: AbstractSet[int]) -> list[int]:
+    """Return the children of the daemon and of its nursery that those did not start themselves."""
+    parents = {os.getpid(), *nursery}
+    return [process.pid for process in table.values() if process.parent in parents and process.pid not in adopted]
 
 
 def _targets(find: Family, spare: AbstractSet[Identity]) -> list[Process]:

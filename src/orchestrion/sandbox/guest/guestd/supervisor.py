@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
+import json
 import os
 import signal
+import socket
+import struct
 import sys
-import termios
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from .limits import GuestLimits, apply_limits, apply_user_limits
-from .privileges import become
+from .limits import GuestLimits
+from .nursery import NURSERY
 from .proctree import Identity, Process, descendants, kill_family, orphans, process_table
-from .seccomp import set_dumpable
 
 if TYPE_CHECKING:
     from .users import User
 
-_PR_SET_CHILD_SUBREAPER = 36
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_RESET = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-_MANY = 65536
 _TRIES, _PAUSE = 8, 0.1
 _NO_PROCESS = "the sandbox's limit of processes is used up"
 _SUPERVISORS: set[int] = set()
@@ -65,121 +60,32 @@ class Launch:
     allow_root: bool = False
     terminal: bool = False
 
-
-def become_subreaper() -> None:
-    """Adopt whatever loses its parent below this process."""
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _arrange(fds: dict[int, int]) -> None:
-    """Put each descriptor where it's wanted and close all others."""
-    # Above all targets, and at numbers that are free: a fixed number may be a descriptor that is still to be moved.
-    safe = {target: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, max(fds) + 1) for target, ours in fds.items()}
-    for target, ours in safe.items():
-        os.dup2(ours, target, inheritable=True)
-    os.closerange(max(fds) + 1, _MANY)
-
-
-def _execute(launch: Launch, trouble: int) -> None:
-    """In the child: become the program, or say into `trouble` what hinders that."""
-    last = max(launch.fds) + 1
-    try:
-        for number in _RESET:
-            signal.signal(number, signal.SIG_DFL)
-        os.setsid()
-        _arrange({**launch.fds, last: trouble})
-        os.set_inheritable(last, False)
-        if launch.terminal:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        _become(launch)
-        os.chdir(launch.cwd)
-        env = dict(os.environ if launch.env is None else launch.env)
-        os.execvpe(launch.argv[0], list(launch.argv), env)  # noqa: S606 - the program is what we are asked to run
-    except (OSError, ValueError) as error:
-        os.write(last, _reason(launch, error).encode(errors="replace"))
-    finally:
-        os._exit(127)
-
-
-def _become(launch: Launch) -> None:
-    # The daemon's protection goes only now that nothing of the daemon's is open; /proc/self was closed to us with it.
-    set_dumpable(True)
-    apply_user_limits(launch.limits)
-    apply_limits(launch.limits)
-    os.umask(0o022)
-    if launch.user is not None:
-        become(launch.user.uid, launch.user.gid, launch.user.groups, allow_root=launch.allow_root)
-
-
-def _reason(launch: Launch, error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    with contextlib.suppress(OSError):
-        if os.getcwd() != os.path.realpath(launch.cwd):
-            return f"cannot enter {launch.cwd}: {text}"
-    return f"cannot start {launch.argv[0]}: {text}"
-
-
-def _report(line: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(3, line.encode(errors="replace"))
-
-
-def _supervise(launch: Launch, status: int) -> None:
-    """In the supervisor: start the program, report its end, stay while anything that it left still lives."""
-    become_subreaper()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trouble, theirs = os.pipe()
-    try:
-        child = os.fork()
-    except OSError:
-        os.write(status, b"nofork 0\n")
-        return
-    if child == 0:
-        _execute(launch, theirs)
-    null = os.open(os.devnull, os.O_RDWR)
-    _arrange({0: null, 1: null, 2: null, 3: status, 4: trouble})
-    set_dumpable(True)
-    message = os.read(4, 4096).decode(errors="replace").replace("\n", " ")
-    os.close(4)
-    _report(f"failed {message}\n" if message else f"pid {child}\n")
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, code = os.wait()
-            if pid == child:
-                _report(f"exit {code}\n")
-
-
-def _fork_supervisor(launch: Launch) -> tuple[int, int]:
-    read, write = os.pipe()
-    try:
-        pid = os.fork()
-    except OSError:
-        os.close(read)
-        os.close(write)
-        raise
-    if pid == 0:
-        try:
-            signal.set_wakeup_fd(-1)
-            _supervise(launch, write)
-        finally:
-            os._exit(0)
-    os.close(write)
-    os.set_blocking(read, False)
-    _SUPERVISORS.add(pid)
-    return pid, read
+    def encode(self) -> bytes:
+        """Return it as it goes to the process that is to become the program."""
+        user = None if self.user is None else (self.user.uid, self.user.gid, self.user.groups)
+        order = {
+            "argv": list(self.argv),
+            "cwd": self.cwd,
+            "env": dict(os.environ if self.env is None else self.env),
+            "limits": asdict(self.limits),
+            "user": user,
+            "allow_root": self.allow_root,
+            "terminal": self.terminal,
+        }
+        data = json.dumps(order).encode()
+        return struct.pack(">I", len(data)) + data
 
 
 def reap() -> None:
     """Collect ended processes; orphans of the whole sandbox end up with process 1, the daemon."""
     with contextlib.suppress(ChildProcessError):
-        while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            _SUPERVISORS.discard(pid)
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def supervisors() -> frozenset[int]:
-    """Return the supervisors' pids, which no watch may kill."""
-    return frozenset(_SUPERVISORS)
+    """Return the pids of those, which no watch may kill, and of the nursery."""
+    return frozenset(_SUPERVISORS | NURSERY.pids)
 
 
 class Supervised:
@@ -193,7 +99,7 @@ class Supervised:
         ended: Its wait status, once its first process has ended.
     """
 
-    def __init__(self, supervisor: int, status: int) -> None:
+    def __init__(self, supervisor: int, channel: socket.socket) -> None:
         self.supervisor = supervisor
         self.pid = 0
         self.out_of_memory = False
@@ -201,8 +107,10 @@ class Supervised:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
         self._begun: asyncio.Future[str] = loop.create_future()
-        self._status, self._text = status, b""
-        loop.add_reader(status, self._news)
+        self._channel, self._text = channel, b""
+        channel.setblocking(False)
+        loop.add_reader(channel, self._news)
+        _SUPERVISORS.add(supervisor)
 
     @classmethod
     async def start(cls, launch: Launch) -> Supervised:
@@ -222,11 +130,11 @@ class Supervised:
     @classmethod
     async def _start(cls, launch: Launch) -> Supervised:
         try:
-            program = cls(*_fork_supervisor(launch))
+            program = cls(*await NURSERY.take())
         except BlockingIOError:
             raise BlockingIOError(_NO_PROCESS) from None
-        # Even if nobody waits for it any more, what was started must be known.
-        word, _, rest = (await asyncio.shield(program._begun)).partition(" ")
+        await program._tell(launch)
+        word, _, rest = (await program._begun).partition(" ")
         if word == "nofork":
             raise BlockingIOError(_NO_PROCESS)
         if word == "failed":
@@ -237,18 +145,29 @@ class Supervised:
             RUNNING.add(program)
         return program
 
+    async def _tell(self, launch: Launch) -> None:
+        data = launch.encode()
+        fds = [launch.fds[target] for target in range(len(launch.fds))]
+        # A supervisor that was killed says so by the end of the channel.
+        with contextlib.suppress(ConnectionError):
+            sent = socket.send_fds(self._channel, [data[:65536]], fds)
+            await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
+
     def _news(self) -> None:
         """Take what the supervisor reports."""
         try:
-            data = os.read(self._status, 4096)
+            data = self._channel.recv(4096)
         except BlockingIOError:
             return
+        except ConnectionError:
+            data = b""
         *lines, self._text = (self._text + data).split(b"\n")
         for line in lines:
             self._heard(line.decode())
         if not data:
-            asyncio.get_running_loop().remove_reader(self._status)
-            os.close(self._status)
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
+            _SUPERVISORS.discard(self.supervisor)
             self._heard("gone")
 
     def _heard(self, line: str) -> None:
@@ -273,9 +192,10 @@ class Supervised:
         User code may have killed the supervisor: then they are among the orphans.
         """
         reap()
-        if self.supervisor in _SUPERVISORS:
+        supervisor = table.get(self.supervisor)
+        if supervisor is not None and supervisor.state not in "ZX" and self.supervisor in _SUPERVISORS:
             return descendants(self.supervisor, table)
-        roots = orphans(table, _SUPERVISORS)
+        roots = orphans(table, NURSERY.pids, _SUPERVISORS | NURSERY.pids)
         return [table[root] for root in roots] + [below for root in roots for below in descendants(root, table)]
 
     async def kill(self, spare: set[Identity] | None = None) -> bool:
