@@ -165,12 +165,16 @@ class Pieces:
         return await self._worker.run(self._source.read, size) if size and self._source.fd >= 0 else b""
 
     async def aclose(self) -> None:
-        """Close the file, once nothing reads it."""
-        if self._next is not None and not self._next.done():
-            await asyncio.wait({self._next})
-        if self._next is not None and not self._next.cancelled():
+        """Close the file, once nothing reads it; not waited for, as whoever closes may be cancelled again."""
+        if self._next is None:
+            self._source.close()
+        else:
+            self._next.add_done_callback(self._close)
+
+    def _close(self, last: asyncio.Task[bytes]) -> None:
+        if not last.cancelled():
             # Its failure, if any, is nobody's any more.
-            self._next.exception()
+            last.exception()
         self._source.close()
 
 

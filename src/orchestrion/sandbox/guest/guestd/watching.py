@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -174,8 +175,8 @@ class Watch:
         found = self._add_below(name)
         if mask & _MOVED_TO:
             return []
-        self._told.update(found)
-        return [Change(path, "EVENT_TYPE_CREATE") for path in found]
+        self._told.update(path for path, _ in found)
+        return [change for path, is_file in found for change in _arrival(path, is_file)]
 
     def _forget(self, name: str) -> None:
         for watch, path in list(self._names.items()):
@@ -197,30 +198,39 @@ class Watch:
         self.lost = self.lost or ctypes.get_errno() == errno.ENOSPC
         return False
 
-    def _add_below(self, name: str) -> list[str]:
-        """Watch all directories below `name`; return what is there."""
-        found: list[str] = []
+    def _add_below(self, name: str) -> list[tuple[str, bool]]:
+        """Watch all directories below `name`; return what is there, and whether it is a regular file."""
+        found: list[tuple[str, bool]] = []
         waiting = [name]
         while waiting:
-            for below, is_directory in self._scan(waiting.pop()):
-                found.append(below)
-                if is_directory and self._add(below):
+            for below, mode in self._scan(waiting.pop()):
+                found.append((below, stat.S_ISREG(mode)))
+                if stat.S_ISDIR(mode) and self._add(below):
                     waiting.append(below)
         return found
 
-    def _scan(self, name: str) -> list[tuple[str, bool]]:
+    def _scan(self, name: str) -> list[tuple[str, int]]:
         with contextlib.suppress(OSError):
             fd = open_path(os.path.join(self.path, name), DIRECTORY | (os.O_NOFOLLOW if name else 0))
             try:
                 with os.scandir(fd) as entries:
-                    return [(os.path.join(name, entry.name), _is_directory(entry)) for entry in entries]
+                    return [(os.path.join(name, entry.name), _kind(entry)) for entry in entries]
             finally:
                 os.close(fd)
         return []
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)
+def _kind(entry: os.DirEntry[str]) -> int:
+    """Say what it is by what the directory knows, without looking at it."""
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
+
+
+def _arrival(name: str, is_file: bool) -> list[Change]:
+    """Return what would have been told of a file that was there before its directory could be watched."""
+    made = Change(name, "EVENT_TYPE_CREATE")
+    return [made, Change(name, "EVENT_TYPE_WRITE")] if is_file else [made]
 
 
 def _events(data: bytes) -> Iterator[_Event]:
