@@ -16,7 +16,7 @@ from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.client.collect import Collector
 from orchestrion.sandbox.client.commands import GRACE, milliseconds
 from orchestrion.sandbox.client.failures import gone
-from orchestrion.sandbox.client.guest import ANSWER_SECONDS, Guest, unknown
+from orchestrion.sandbox.client.guest import Guest, unknown
 from orchestrion.sandbox.client.transport import Reply
 from orchestrion.sandbox.client.wire import Lines, Message, checked, message_of, text_of, value_of
 from orchestrion.sandbox.protocols import (
@@ -187,7 +187,7 @@ async def restart_context(guest: Guest, context: str) -> None:
 
 async def remove_context(guest: Guest, context: str) -> None:
     """End an interpreter."""
-    await guest.fetch(CODE_PORT, "DELETE", f"/contexts/{quote(context, safe='')}", seconds=ANSWER_SECONDS)
+    await guest.fetch(CODE_PORT, "DELETE", f"/contexts/{quote(context, safe='')}")
 
 
 def _context(value: object) -> Context:

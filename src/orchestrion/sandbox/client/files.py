@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from typing import Literal
 from urllib.parse import urlencode
@@ -57,14 +58,13 @@ class GuestFiles:
 
     async def read_bytes(self, path: str, *, limit: int = MESSAGE, user: str | None = None) -> bytes:
         """Return a file's bytes; raises `TooLarge` beyond `limit`."""
-        parts, size = [], 0
+        data = io.BytesIO()  # whose value is not copied once more, unlike joined pieces
         async with contextlib.aclosing(await self._download(path, user)) as reply:
             async for piece in _paced(reply):
-                size += len(piece)
-                if size > limit:
+                if data.tell() + len(piece) > limit:
                     raise TooLarge(f"{path} is larger than {limit} bytes.", "Read it in pieces.")
-                parts.append(piece)
-        return b"".join(parts)
+                data.write(piece)
+        return data.getvalue()
 
     async def write(self, path: str, data: bytes | AsyncIterator[bytes], *, user: str | None = None) -> None:
         """Write a file; directories above it are made."""

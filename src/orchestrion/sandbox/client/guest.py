@@ -79,10 +79,10 @@ class Guest:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         *,
-        seconds: float = ANSWER_SECONDS,
+        seconds: float | None = None,
     ) -> bytes:
         """Send a request and return the body of its answer; see `send`."""
-        async with within(seconds):
+        async with within(seconds or ANSWER_SECONDS):
             reply = await self.send(port, method, target, headers, body)
             async with contextlib.aclosing(reply):
                 return await reply.read(MESSAGE)

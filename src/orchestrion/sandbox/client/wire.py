@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import struct
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from orchestrion.core.errors import SandboxError
 Message: TypeAlias = dict[str, Any]
 
 MESSAGE = 64 * 1024 * 1024
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 _HEADER = 5
 END_OF_STREAM = 0x02
 
@@ -143,7 +145,7 @@ def whole_of(message: Message, key: str, default: int | None = None) -> int:
         SandboxError: It is none.
     """
     value = message.get(key, default)
-    if isinstance(value, str) and len(value) <= 20 and value.lstrip("-").isdecimal():
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
         raise SandboxError(f"The sandbox sent a message without a number `{key}`.")
@@ -170,7 +172,7 @@ def bytes_of(message: Message, key: str) -> bytes:
     """
     value = message.get(key)
     try:
-        return base64.b64decode(value)  # type: ignore[arg-type]
+        return base64.b64decode(value, validate=True)  # type: ignore[arg-type]
     except (binascii.Error, TypeError, ValueError):
         raise SandboxError(f"The sandbox sent a message whose `{key}` is not base64.") from None
 
@@ -191,5 +193,6 @@ def time_of(message: Message, key: str) -> datetime:
 
 
 def said(text: str) -> str:
-    """Return a guest's words as part of a sentence: one line, short, without its full stop."""
-    return " ".join(text.encode("utf-8", "replace").decode().split())[:500].rstrip(". ")
+    """Return a guest's words as part of a sentence: one short line that steers no terminal, without its full stop."""
+    line = " ".join(text.encode("utf-8", "replace").decode().split())[:500]
+    return "".join(letter for letter in line if letter.isprintable()).rstrip(". ")
