@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
+from orchestrion.models.wire import BadRequest
 from orchestrion.testing import Request
 from orchestrion.testing.anthropic_wire import AnthropicWire
 from orchestrion.testing.openai_wire import OpenAIWire
 from orchestrion.testing.playbook import role_of, to_messages
-from orchestrion.testing.wire import BadRequest
 
 ANTHROPIC: dict[str, Any] = {
     "model": "m",

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from orchestrion.models.wire import BadRequest
 from orchestrion.testing.anthropic_wire import AnthropicWire
 from orchestrion.testing.http import Connection, Disconnected, HttpRequest
 from orchestrion.testing.openai_wire import OpenAIWire
 from orchestrion.testing.replies import Failure, Reply, Request, Responder
-from orchestrion.testing.wire import BadRequest, Wire
+from orchestrion.testing.wire import RenderedWire
 
-_WIRES: Mapping[str, Wire] = {"/v1/messages": AnthropicWire(), "/v1/chat/completions": OpenAIWire()}
+_WIRES: Mapping[str, RenderedWire] = {"/v1/messages": AnthropicWire(), "/v1/chat/completions": OpenAIWire()}
 _HEADER_LIMIT = 1024 * 1024
 MODEL = "stand-in"
 
@@ -114,7 +115,7 @@ class StandIn:
             failure = Failure(404, f"Not found: {http.method} {http.path}")
             await connection.send_json(404, AnthropicWire().error(failure))
 
-    async def _call(self, connection: Connection, http: HttpRequest, wire: Wire) -> None:
+    async def _call(self, connection: Connection, http: HttpRequest, wire: RenderedWire) -> None:
         request, reply = await self._decide(http, wire)
         await connection.pause(reply.first_token_delay)
         error = reply.error
@@ -128,7 +129,7 @@ class StandIn:
         else:
             await connection.send_json(200, wire.whole(request, reply))
 
-    async def _decide(self, http: HttpRequest, wire: Wire) -> tuple[Request | None, Reply]:
+    async def _decide(self, http: HttpRequest, wire: RenderedWire) -> tuple[Request | None, Reply]:
         if not self._authorized(http.headers):
             return None, Reply(error=Failure(401, "invalid x-api-key"))
         try:
@@ -173,12 +174,12 @@ def _models() -> dict[str, Any]:
     return {"object": "list", "data": [entry], "has_more": False, "first_id": MODEL, "last_id": MODEL}
 
 
-async def _send_error(connection: Connection, wire: Wire, failure: Failure) -> None:
+async def _send_error(connection: Connection, wire: RenderedWire, failure: Failure) -> None:
     headers = {} if failure.retry_after is None else {"retry-after": f"{failure.retry_after:g}"}
     await connection.send_json(failure.status, wire.error(failure), headers)
 
 
-async def _stream(connection: Connection, wire: Wire, request: Request, reply: Reply) -> None:
+async def _stream(connection: Connection, wire: RenderedWire, request: Request, reply: Reply) -> None:
     await connection.start_stream()
     sent = 0
     for piece in wire.stream(request, reply):

@@ -1,74 +1,67 @@
-"""What the two wire protocols have in common for the stand-in: an interface, and server-sent events as bytes."""
+"""What the two wire protocols have in common for the stand-in: a request is read, a dialect renders the reply."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from orchestrion.models.wire import Answer, Called, Dialect, Piece, Stop, Tokens
 from orchestrion.testing.replies import Failure, Reply, Request
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A piece of a stream.
+class RenderedWire(ABC):
+    """One wire protocol.
 
     Attributes:
-        data: Bytes as sent.
-        content: Whether it carries text or arguments; only such pieces are delayed and counted.
+        dialect: How answers and errors are written.
     """
 
-    data: bytes
-    content: bool = False
+    dialect: Dialect
 
-
-class BadRequest(Exception):
-    """The provider would refuse this request with a 400; the message is in its manner."""
-
-
-class Wire(Protocol):
-    """One wire protocol."""
-
+    @abstractmethod
     def request(self, body: dict[str, Any], headers: Mapping[str, str]) -> Request:
         """Read a request body.
 
         Raises:
             BadRequest: The provider would refuse it.
         """
-        ...
 
     def whole(self, request: Request, reply: Reply) -> dict[str, Any]:
         """Return the answer in one piece."""
-        ...
+        calls = [Called(call.id, call.name, call.args) for call in reply.tool_calls]
+        return self.dialect.whole(request.model, Answer(reply.text, calls, _stop(reply), _tokens(request, reply)))
 
     def stream(self, request: Request, reply: Reply) -> Iterator[Piece]:
         """Yield the answer as a stream."""
-        ...
+        tokens = _tokens(request, reply)
+        asked = bool((request.raw.get("stream_options") or {}).get("include_usage"))
+        encoder = self.dialect.encoder(request.model, prompt=tokens, usage=asked)
+        yield from encoder.start()
+        for piece in reply.pieces():
+            yield from encoder.text(piece)
+        for call in reply.tool_calls:
+            yield from encoder.call(call.id, call.name)
+            for piece in reply.argument_pieces(json.dumps(call.args, ensure_ascii=False)):
+                yield from encoder.arguments(piece)
+        yield from encoder.end(_stop(reply), tokens)
 
     def error(self, failure: Failure) -> dict[str, Any]:
         """Return the body of an error."""
-        ...
+        return self.dialect.error(failure.status, failure.message)
 
     def error_event(self, failure: Failure) -> bytes:
         """Return an error inside a stream."""
-        ...
+        return self.dialect.error_event(failure.status, failure.message)
 
 
-def sse(data: object, event: str | None = None) -> bytes:
-    """Return one server-sent event."""
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return f"{f'event: {event}' + chr(10) if event else ''}data: {text}\n\n".encode()
+def _stop(reply: Reply) -> Stop:
+    if reply.truncated:
+        return "length"
+    return "tools" if reply.tool_calls else "end"
 
 
-def mappings(value: object, name: str) -> list[dict[str, Any]]:
-    """Return `value` as a list of mappings; None is an empty one.
-
-    Raises:
-        BadRequest: It is something else.
-    """
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise BadRequest(f"{name}: Input should be a valid list of objects")
-    return value
+def _tokens(request: Request, reply: Reply) -> Tokens:
+    prompt, answer = reply.tokens(request)
+    return Tokens(prompt, answer, reply.cache_read_tokens)
