@@ -27,7 +27,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if not services.has_runtime:
             services.runtime = await stack.enter_async_context(Runtime(services.settings, adopt=True))
-        stack.push_async_callback(services.logs.aclose)
+        stack.push_async_callback(services.aclose)
         yield
 
 

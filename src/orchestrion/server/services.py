@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -16,6 +17,9 @@ from orchestrion.server.problems import REQUEST_ID
 from orchestrion.server.process_logs import ProcessLogs
 from orchestrion.server.readiness import ReadinessProbe
 from orchestrion.server.security import OWNER
+
+if TYPE_CHECKING:
+    from orchestrion.server.e2b.edge import Edge
 
 
 @dataclass
@@ -46,6 +50,19 @@ class Services:
     @runtime.setter
     def runtime(self, value: Runtime) -> None:
         self._runtime = value
+
+    @cached_property
+    def edge(self) -> Edge:
+        """The way to services inside the sandboxes."""
+        from orchestrion.server.e2b.edge import Edge
+
+        return Edge(self.runtime.sandboxes(), None)
+
+    async def aclose(self) -> None:
+        """Let go of what leads into sandboxes."""
+        await self.logs.aclose()
+        if "edge" in self.__dict__:
+            self.edge.close()
 
     @property
     def has_runtime(self) -> bool:

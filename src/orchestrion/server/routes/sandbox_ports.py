@@ -1,0 +1,83 @@
+"""`/api/sandboxes/{id}/ports/{port}/…`: what services inside a sandbox answer, over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, WebSocket
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from orchestrion.core.errors import Forbidden
+from orchestrion.sandbox.protocols import CODE_PORT, ENVD_PORT
+from orchestrion.server.e2b.edge import Edge
+from orchestrion.server.e2b.targets import Target
+from orchestrion.server.routes.sandboxes import opened, owned
+from orchestrion.server.services import Caller, CallerDep
+from orchestrion.server.splice import splice
+
+router = APIRouter(prefix="/api/sandboxes/{sandbox_id}/ports/{port}", tags=["sandboxes"])
+
+# Whatever a service inside sends must not act in our page's name: in a browser it gets an origin of its own.
+_POLICY = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+Port = Annotated[int, Path(ge=1, le=65535)]
+
+
+class _Through(Response):
+    """Passes the request on, and the service's answer back."""
+
+    def __init__(self, edge: Edge, target: Target, prefix: str) -> None:
+        super().__init__()
+        self._edge = edge
+        self._target = target
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it."""
+
+        async def fenced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.append("content-security-policy", _POLICY)
+            await send(message)
+
+        await self._edge.serve(self._target, _below(scope, self._prefix), receive, fenced)
+
+
+def _below(scope: Scope, prefix: str) -> Scope:
+    """Return the request as the service sees it: with the path below ours, and without our key."""
+    path = scope["path"].removeprefix(prefix) or "/"
+    raw = scope["raw_path"].removeprefix(prefix.encode()) or b"/"
+    headers = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+    headers.append((b"x-forwarded-prefix", prefix.encode()))
+    return {**scope, "path": path, "raw_path": raw, "headers": headers}
+
+
+def _prefix(caller: Caller, sandbox_id: str, port: int) -> str:
+    return f"{caller.prefix}/api/sandboxes/{sandbox_id}/ports/{port}"
+
+
+def _refuse_daemon(port: int) -> None:
+    if port in {ENVD_PORT, CODE_PORT}:
+        raise Forbidden("That port is the sandbox's own daemon's.", "Use the other paths below /api/sandboxes.")
+
+
+@router.api_route("", methods=_METHODS, include_in_schema=False)
+@router.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
+async def through(sandbox_id: str, port: Port, request: Request, caller: CallerDep) -> Response:
+    """Pass a request on to a service inside."""
+    _refuse_daemon(port)
+    await owned(sandbox_id, caller)
+    return _Through(caller.services.edge, Target(sandbox_id, port), _prefix(caller, sandbox_id, port))
+
+
+@router.websocket("/{path:path}")
+async def through_socket(websocket: WebSocket, sandbox_id: str, port: Port, path: str, caller: CallerDep) -> None:
+    """Join a WebSocket to one of a service inside."""
+    _refuse_daemon(port)
+    sandbox = await opened(sandbox_id, caller)
+    query = websocket.scope["query_string"].decode("latin-1")
+    await splice(websocket, sandbox.port(port), f"/{path}{'?' + query if query else ''}")
