@@ -81,7 +81,7 @@ async def kill_process(sandbox_id: str, pid: int, caller: CallerDep) -> None:
         await process.close()
 
 
-@router.get("/processes/{pid}/logs", response_class=EventStream)
+@router.get("/processes/{pid}/logs", response_class=EventStream, response_model=None)
 async def process_logs(
     sandbox_id: str,
     pid: int,

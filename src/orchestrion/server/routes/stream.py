@@ -16,7 +16,7 @@ from orchestrion.server.sse import EventStream, encode, parse_position
 router = APIRouter(tags=["events"])
 
 
-@router.get("/api/stream/{run_id}", response_class=EventStream)
+@router.get("/api/stream/{run_id}", response_class=EventStream, response_model=None)
 async def stream(
     run_id: str,
     caller: CallerDep,
