@@ -7,6 +7,7 @@ waits for its orders, and hands them to the daemon, so that starting a program c
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -156,6 +157,9 @@ def serve() -> None:
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
+    # What is forked writes to none of the pages that hold what is there now.
+    gc.disable()
+    gc.freeze()
     with socket.socket(fileno=_CONTROL) as control:
         control.set_inheritable(False)
         while asked := control.recv(64):

@@ -6,11 +6,18 @@ import ctypes
 import os
 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
-_LAST_CAPABILITY = 63
+_LAST_CAPABILITY = 40
 # What containers commonly leave to root, but for raw sockets and device nodes: chown, dac_override, fowner, fsetid,
 # kill, setgid, setuid, setpcap, net_bind_service, sys_chroot, audit_write, setfcap (capabilities(7)).
 _OF_ROOT = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31))
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _drop_newer() -> None:
+    """Drop what later kernels may have added."""
+    capability = _LAST_CAPABILITY + 1
+    while _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
 
 
 def become(uid: int, gid: int, groups: tuple[int, ...], *, allow_root: bool) -> None:
@@ -35,6 +42,7 @@ def become(uid: int, gid: int, groups: tuple[int, ...], *, allow_root: bool) -> 
     for capability in range(_LAST_CAPABILITY + 1):
         if not (allow_root and capability in _OF_ROOT):
             _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    _drop_newer()
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
