@@ -70,8 +70,9 @@ class EventStream(Response, Generic[T]):
         stopping: asyncio.Event,
         metrics: Metrics,
         render: Callable[[T], bytes],
+        status_code: int = 200,
     ) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(status_code=status_code, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._batches = batches
         self._stopping = stopping
