@@ -48,6 +48,28 @@ async def test_what_is_no_picture_is_not_kept_as_one(context: Recorded, lie: str
     assert [event.code for event in context.events if isinstance(event, RunNotice)] == ["figure_unusable"]
 
 
+SVG = "<?xml version='1.0'?><svg/>"
+JPEG = base64.b64encode(b"\xff\xd8\xffrest").decode()
+PDF = base64.b64encode(b"%PDF-1.7").decode()
+
+
+async def test_every_kind_of_picture_becomes_a_file_of_its_own(context: Recorded) -> None:
+    pictures = [Rich("png", PNG), Rich("svg", SVG), Rich("jpeg", JPEG), Rich("pdf", PDF)]
+    kept = await _keep_results(context, "c", pictures)
+    assert kept == [f"charts/figure-{n}.{kind}" for n, kind in enumerate(("png", "svg", "jpeg", "pdf"), 1)]
+    shown = [event.result.data for event in context.events if isinstance(event, ToolOutput) and event.result]
+    assert shown == kept
+
+
+async def test_what_nothing_shows_is_not_passed_on(context: Recorded) -> None:
+    lies = [Rich("svg", "alert(1)"), Rich("jpeg", PNG), Rich("pdf", PNG)]
+    dull = [Rich("javascript", "alert(1)"), Rich("data", "{}"), Rich("text", "1")]
+    assert await _keep_results(context, "c", lies + dull) == []
+    shown = [event.result for event in context.events if isinstance(event, ToolOutput)]
+    assert [result.kind for result in shown if result] == ["text"]
+    assert len([event for event in context.events if isinstance(event, RunNotice)]) == 3
+
+
 async def test_a_planted_link_takes_no_figure_elsewhere(context: Recorded, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     context.workspace.root.mkdir()

@@ -193,11 +193,12 @@ class RichResult(BaseModel):
     """A result that is more than text.
 
     Attributes:
-        kind: `text`, `png`, `html` (a table) or `json`.
-        data: The text itself; for `png` the path of the stored picture in the workspace.
+        kind: `text`, `markdown`, `latex`, `html` (a table), `json`, `chart` (E2B's description of one, as JSON), or a
+            file: `png`, `jpeg`, `svg`, `pdf`.
+        data: The text itself; for a file its path in the workspace.
     """
 
-    kind: Literal["text", "png", "html", "json"]
+    kind: Literal["text", "markdown", "latex", "html", "json", "chart", "png", "jpeg", "svg", "pdf"]
     data: str
 
 
@@ -247,8 +248,26 @@ class SandboxReused(EventBase):
     provider: str
 
 
+class SandboxResumed(EventBase):
+    """The session's sandbox was paused and goes on, with its files and variables."""
+
+    type: Literal["sandbox.resumed"] = "sandbox.resumed"
+    sandbox_id: str
+    provider: str
+    seconds: float
+
+
+class SandboxRestored(EventBase):
+    """The session's sandbox was started anew on its files; live variables are gone."""
+
+    type: Literal["sandbox.restored"] = "sandbox.restored"
+    sandbox_id: str
+    provider: str
+    seconds: float
+
+
 class SandboxLost(EventBase):
-    """The sandbox died; files are kept, live variables are gone."""
+    """The sandbox died; the workspace is kept, live variables are gone."""
 
     type: Literal["sandbox.lost"] = "sandbox.lost"
     sandbox_id: str
@@ -350,6 +369,8 @@ Event: TypeAlias = Annotated[
     | ArtifactWritten
     | SandboxCreated
     | SandboxReused
+    | SandboxResumed
+    | SandboxRestored
     | SandboxLost
     | SandboxEgress
     | UsageRecorded

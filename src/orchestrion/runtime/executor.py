@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -60,13 +61,14 @@ class Executor:
         settings: The effective settings.
         store: Where everything is kept.
         worker: This process's worker id.
+        sandboxes: Returns the sandboxes of this process; a plain answer never asks for them.
     """
 
-    def __init__(self, settings: Settings, store: Store, worker: str) -> None:
+    def __init__(self, settings: Settings, store: Store, worker: str, sandboxes: Callable[[], Sandboxes]) -> None:
         self._settings = settings
         self._store = store
         self._worker = worker
-        self._sandboxes: Sandboxes | None = None
+        self._sandboxes = sandboxes
         self.settling: set[str] = set()
         self._agents = Agents(store.checkpoints)
         self._models: dict[str | None, Models] = {}
@@ -82,14 +84,6 @@ class Executor:
                 self._models.clear()  # clients choose the names, so the cache is bounded; models come back at a call
             self._models[override] = Models(self._settings, override)
         return self._models[override]
-
-    def sandboxes(self) -> Sandboxes:
-        """Return the sandboxes of this process; a plain answer never asks for them."""
-        if self._sandboxes is None:
-            from orchestrion.sandbox import Sandboxes
-
-            self._sandboxes = Sandboxes(self._settings)
-        return self._sandboxes
 
     def workspace(self, session_id: str) -> Workspace:
         """Return a session's files."""
@@ -143,7 +137,7 @@ class Executor:
         return opened
 
     def _context(self, run: Run, past: Past) -> AgentContext:
-        sandbox = SessionSandbox(self.sandboxes, run.request.sandbox)
+        sandbox = SessionSandbox(self._sandboxes, run.request.sandbox, lambda: self._owner(run.session_id))
         workspace = self.workspace(run.session_id)
         budget = full_budget(run.request.budget, self._settings)
         meter = Meter(budget, past.usage, past.steps, past.granted, started=monotonic() - past.seconds)
@@ -154,6 +148,7 @@ class Executor:
             settings=self._settings,
             append=self._append,
             acquire_sandbox=sandbox.acquire,
+            release_sandbox=sandbox.release,
             user_urls=frozenset(urls_in(run.request.goal)),
             private_urls_allowed=not self._settings.api_keys,
             task_files=run.request.files,
@@ -162,6 +157,9 @@ class Executor:
         )
         sandbox.context = context
         return context
+
+    async def _owner(self, session_id: str) -> str:
+        return (await self._store.records.session(session_id, None)).owner
 
     async def _append(self, event: ev.EventBase) -> ev.EventBase:
         return (await self._store.journal.append(event))[0]
@@ -197,7 +195,13 @@ class Executor:
                 return events
 
     async def _to_the_end(self, flow: Flow) -> ev.EventBase:
-        """Let the flow go and return the run's terminal event."""
+        """Let the flow go and return the run's terminal event; however it ends, its sandbox is in use no more."""
+        try:
+            return await self._end_of(flow)
+        finally:
+            await flow.context.release_sandbox()
+
+    async def _end_of(self, flow: Flow) -> ev.EventBase:
         try:
             answer = await flow.carry_out()
         except BudgetSpent as spent:

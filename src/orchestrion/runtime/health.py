@@ -7,14 +7,17 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.settings import Settings
 from orchestrion.models import Models
 
+if TYPE_CHECKING:
+    from orchestrion.sandbox import Sandboxes
+
 _LOW_DISK = 2**30
-_LATER = ("GUARDRAILS_", "CONTEXT_COMPRESSION_", "MAX_SUMMARY_TOKENS", "E2B_", "REDIS_URL")
+_LATER = ("GUARDRAILS_", "CONTEXT_COMPRESSION_", "MAX_SUMMARY_TOKENS", "REDIS_URL")
 _PROBE_SECONDS = 20
 
 
@@ -50,19 +53,20 @@ def _model(settings: Settings) -> Check:
     return Check("model", "ok", models.describe())
 
 
-async def _sandbox(settings: Settings) -> Check:
-    from orchestrion.sandbox import Sandboxes
-
+async def _sandbox(sandboxes: Sandboxes) -> Check:
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
-            found = await Sandboxes(settings).probe()
+            found = await sandboxes.probe()
     except TimeoutError:
         return Check(
             "sandbox", "missing", "The sandbox probe did not end in time.", "Run `orchestrion doctor` again."
         )
     except OrchestrionError as error:
         return Check("sandbox", "missing", error.detail, error.remedy)
-    return Check("sandbox", "ok" if found.ok else "missing", found.detail, found.remedy)
+    if not found.ok:
+        return Check("sandbox", "missing", found.detail, found.remedy)
+    # One that works and still has a remedy could be better: a limit is watched, say, instead of enforced.
+    return Check("sandbox", "degraded" if found.remedy else "ok", found.detail, found.remedy)
 
 
 def _disk(settings: Settings) -> Check:
@@ -82,17 +86,18 @@ def _unused_settings() -> list[Check]:
     return [Check("unused settings", "degraded", detail, "Don't rely on it yet; CHANGELOG.md says when it works.")]
 
 
-async def check_all(settings: Settings, store: Callable[[], Awaitable[object]]) -> list[Check]:
+async def check_all(settings: Settings, store: Callable[[], Awaitable[object]], sandboxes: Sandboxes) -> list[Check]:
     """Look at everything.
 
     Args:
         settings: The effective settings.
         store: Reads something from the store.
+        sandboxes: The sandboxes of this process.
     """
     try:
         await store()
         kept = Check("store", "ok", f"SQLite in {settings.home / 'orchestrion.db'}.")
     except OrchestrionError as error:
         kept = Check("store", "missing", error.detail, error.remedy)
-    checks = [kept, _model(settings), await _sandbox(settings), await asyncio.to_thread(_disk, settings)]
+    checks = [kept, _model(settings), await _sandbox(sandboxes), await asyncio.to_thread(_disk, settings)]
     return checks + _unused_settings()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import structlog
 
@@ -22,6 +22,9 @@ from orchestrion.runtime.worker import Worker
 from orchestrion.store.embedded import Store, open_embedded
 from orchestrion.store.models import Run, RunRequest, Session
 from orchestrion.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestrion.sandbox import Sandboxes
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +64,9 @@ class Runtime:
         self._lease = WorkerLease(self.settings.home / "workers")
         self._stack.callback(self._lease.release)
         self._worker = Worker(self.settings, self._store, self._lease)
+        self._stack.push_async_callback(self._worker.leave_sandboxes)
+        if self._adopts:
+            await self._stack.enter_async_context(self._worker.sandboxes(pool=1))
         self._stack.push_async_callback(self._worker.hand_back)
         if self._works:
             self._worker.watch(adopt=self._adopts)
@@ -114,7 +120,7 @@ class Runtime:
             ended = run.ended or (await self.cancel(run.run_id, owner=owner)).ended
             if not (ended and await self._worker.settled(run.run_id)):
                 raise Conflict("A run of this session has not stopped yet.", "Try again in a moment.")
-        await self._worker.executor.sandboxes().close(session_id)
+        await self.sandboxes().close(session_id)
         await self._store.records.delete_session(session_id)
         await self.workspace(session_id).destroy()
         for run in runs:
@@ -181,7 +187,9 @@ class Runtime:
     async def _check(self, request: RunRequest) -> None:
         """Refuse what could not be carried out, before anything is kept."""
         if request.sandbox not in {None, *get_args(SandboxMode)}:
-            raise InvalidInput(f"There is no sandbox provider {request.sandbox}.", "This version has: local.")
+            raise InvalidInput(
+                f"There is no sandbox provider {request.sandbox}.", "This version has: local, e2b, hybrid."
+            )
         try:
             await self._worker.executor.models(request.model).prepare("orchestrator")
         except ConfigError as error:
@@ -312,9 +320,13 @@ class Runtime:
             "unpriced_runs": len(runs) - len(priced),
         }
 
+    def sandboxes(self) -> Sandboxes:
+        """Return the sandboxes of this data directory."""
+        return self._worker.sandboxes()
+
     async def health(self) -> list[Check]:
         """Say what works, what is degraded and how to mend it."""
-        return await check_all(self.settings, lambda: self._store.records.sessions(None, 1))
+        return await check_all(self.settings, lambda: self._store.records.sessions(None, 1), self.sandboxes())
 
 
 def _new_session(title: str, owner: str) -> Session:

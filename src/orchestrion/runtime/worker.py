@@ -20,6 +20,7 @@ from orchestrion.store.models import Run
 
 if TYPE_CHECKING:
     from orchestrion.runtime.executor import Executor
+    from orchestrion.sandbox import Sandboxes
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class Worker:
         self._turns = SessionTurns(settings.home / "turns")
         self._unkept: dict[str, Callable[[], Awaitable[None]]] = {}
         self._made_executor: Executor | None = None
+        self._made_sandboxes: Sandboxes | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -55,8 +57,25 @@ class Worker:
         if self._made_executor is None:
             from orchestrion.runtime.executor import Executor
 
-            self._made_executor = Executor(self._settings, self._store, self._lease.worker)
+            self._made_executor = Executor(self._settings, self._store, self._lease.worker, self.sandboxes)
         return self._made_executor
+
+    def sandboxes(self, *, pool: int = 0) -> Sandboxes:
+        """Return the sandboxes of this process, imported when first asked for.
+
+        Args:
+            pool: How many to keep ready, if this is the first call and the settings don't say.
+        """
+        if self._made_sandboxes is None:
+            from orchestrion.sandbox import Sandboxes
+
+            self._made_sandboxes = Sandboxes(self._settings, pool=pool)
+        return self._made_sandboxes
+
+    async def leave_sandboxes(self) -> None:
+        """Let go of the sandboxes; they live on."""
+        if self._made_sandboxes is not None:
+            await self._made_sandboxes.aclose()
 
     def watch(self, *, adopt: bool) -> None:
         """Begin to look after runs: those that another process asked to stop and, with `adopt`, orphans."""

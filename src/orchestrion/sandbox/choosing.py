@@ -64,7 +64,10 @@ class Providers:
             )
         from orchestrion.sandbox.e2b import E2BProvider
 
-        return E2BProvider(key.get_secret_value(), self._settings.e2b_domain)
+        workspaces = self._settings.home / "workspaces"
+        return E2BProvider(
+            key.get_secret_value(), self._settings.e2b_domain, workspace_of=lambda session: workspaces / session
+        )
 
     def made(self) -> list[SandboxProvider]:
         """Return those that this process has used so far."""

@@ -45,8 +45,8 @@ class Doors:
             info: The sandbox.
             take_over: Also if another process serves it: a run's grants are here, not there.
         """
-        path = self._root / info.id / "run" / "guest" / "gateway.sock"
-        if self._is_mine(info.id, path) or not (take_over or not await _answers(path)):
+        path = self._path(info.id)
+        if not take_over and await _answers(path):
             return
         await self.gateway.open(info.id, path, info.spec.network)
         self._mine[info.id] = _identity(path)
@@ -55,8 +55,12 @@ class Doors:
 
             self.gateway.grant(info.id, Grant(None))
 
-    def _is_mine(self, sandbox_id: str, path: Path) -> bool:
-        return sandbox_id in self._mine and self._mine[sandbox_id] == _identity(path)
+    def has(self, sandbox_id: str) -> bool:
+        """Say whether this process serves a sandbox's gateway."""
+        return sandbox_id in self._mine and self._mine[sandbox_id] == _identity(self._path(sandbox_id))
+
+    def _path(self, sandbox_id: str) -> Path:
+        return self._root / sandbox_id / "run" / "guest" / "gateway.sock"
 
     async def set_network(self, sandbox_id: str, network: Network) -> None:
         """Change what a sandbox may reach."""

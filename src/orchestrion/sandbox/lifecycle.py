@@ -99,6 +99,8 @@ class Lifecycle:
 
     async def serve_gateway(self, lease: Lease, *, take_over: bool = False) -> None:
         """See to it that a running sandbox has its gateway, if its provider uses ours."""
+        if self._doors.has(lease.id):
+            return
         provider = self._providers.get(lease.provider)
         if (await provider.capabilities()).gateway:
             await self._doors.open(await provider.info(lease.id), take_over=take_over)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
 
 from langchain.tools import ToolRuntime, tool
 
 from orchestrion.core.errors import NotFound, UnsafePath
 from orchestrion.core.events import ArtifactWritten, RichResult, RunNotice, ToolOutput
-from orchestrion.sandbox.protocols import CodeResult, CommandResult, Rich, Sandbox
+from orchestrion.sandbox.protocols import CodeResult, CommandResult, Language, Rich, RichKind, Sandbox
 from orchestrion.store.workspace import UPLOADS
 from orchestrion.tools.context import RunContext
 from orchestrion.tools.output import OutputStream, shorten
 
 _ANNOUNCED = 40
 _HTML_BUDGET = 100_000
-_PNG = b"\x89PNG\r\n\x1a\n"
+_BEGINS: dict[RichKind, bytes] = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpeg": b"\xff\xd8\xff",
+    "pdf": b"%PDF-",
+    "svg": b"<",
+}
+_READABLE = frozenset({"text", "markdown", "latex", "json"})
+_SHOWN: frozenset[RichKind] = frozenset({"text", "markdown", "latex", "json", "html", "chart"})
 
 
 @asynccontextmanager
@@ -43,28 +49,31 @@ async def _announce(context: RunContext, before: dict[str, tuple[int, int]]) -> 
 
 
 @tool(parse_docstring=True)
-async def execute_code(code: str, runtime: ToolRuntime[RunContext], language: Literal["python"] = "python") -> str:
-    """Run Python in the sandbox. Variables, imports and files stay for later calls of the whole conversation.
+async def execute_code(code: str, runtime: ToolRuntime[RunContext], language: Language = "python") -> str:
+    """Run code in the sandbox. Variables, imports and files stay for later calls of the whole conversation.
 
-    The working directory is the workspace. numpy, pandas, scipy, matplotlib, openpyxl and pyarrow are installed, and
-    `import tables` gives load(path), profile(df), clean(df), statistics(df) and charts(df) for data files. There is
-    no network. The value of the last expression is shown; open matplotlib figures are saved below charts/.
+    The working directory is the workspace. In Python numpy, pandas, scipy, matplotlib, openpyxl and pyarrow are
+    installed, and `import tables` gives load(path), profile(df), clean(df), statistics(df) and charts(df) for data
+    files. The value of the last expression is shown; open matplotlib figures are saved below charts/. Unless you were
+    told otherwise there is no network.
 
     Args:
-        code: Python source.
+        code: Source.
         runtime: Given by the platform.
-        language: Only python in this version.
+        language: python, javascript, typescript or bash; each keeps variables of its own.
     """
     context, call_id = runtime.context, runtime.tool_call_id or ""
     async with _working(context, call_id) as (sandbox, output):
-        result = await sandbox.run_code(code, timeout=context.settings.tool_timeout_seconds, on_output=output)
+        result = await sandbox.run_code(
+            code, language=language, timeout=context.settings.tool_timeout_seconds, on_output=output
+        )
         figures = await _keep_results(context, call_id, result.results)
     return shorten(_code_text(result, figures))
 
 
 @tool(parse_docstring=True)
 async def execute(command: str, runtime: ToolRuntime[RunContext]) -> str:
-    """Run a shell command in the sandbox, in the workspace. There is no network.
+    """Run a shell command in the sandbox, in the workspace. Unless you were told otherwise there is no network.
 
     Args:
         command: For `sh -c`.
@@ -77,48 +86,53 @@ async def execute(command: str, runtime: ToolRuntime[RunContext]) -> str:
 
 
 async def _keep_results(context: RunContext, call_id: str, results: list[Rich]) -> list[str]:
-    """Show rich results to readers; pictures are stored and their paths returned."""
+    """Show rich results to readers; pictures and documents are stored and their paths returned."""
     figures: list[str] = []
     for rich in results:
-        data = rich.data[:_HTML_BUDGET]
-        if rich.kind == "png":
-            picture = _picture(rich.data)
-            if picture is None:
-                text = "A figure was left out: what the sandbox sent is no PNG picture."
+        if rich.kind in _BEGINS:
+            content = _content(rich)
+            if content is None:
+                text = f"A figure was left out: what the sandbox sent is no {rich.kind.upper()} picture."
                 await context.emit(RunNotice(code="figure_unusable", text=text))
                 continue
-            data = await _keep_picture(context, picture)
-            figures.append(data)
-        await context.emit(ToolOutput(call_id=call_id, stream="result", result=RichResult(kind=rich.kind, data=data)))
+            figures.append(await _keep_figure(context, content, rich.kind))
+            await _show(context, call_id, rich.kind, figures[-1])
+        elif rich.kind in _SHOWN:
+            await _show(context, call_id, rich.kind, rich.data[:_HTML_BUDGET])
     return figures
 
 
-def _picture(encoded: str) -> bytes | None:
+async def _show(context: RunContext, call_id: str, kind: RichKind, data: str) -> None:
+    result = RichResult.model_validate({"kind": kind, "data": data})
+    await context.emit(ToolOutput(call_id=call_id, stream="result", result=result))
+
+
+def _content(rich: Rich) -> bytes | None:
     """Return a picture's bytes; None if they are none, as code in a sandbox can send anything."""
     try:
-        picture = base64.b64decode(encoded, validate=True)
+        content = rich.data.encode() if rich.kind == "svg" else base64.b64decode(rich.data, validate=True)
     except ValueError:
         return None
-    return picture if picture.startswith(_PNG) else None
+    return content if content.lstrip().startswith(_BEGINS[rich.kind]) else None
 
 
-async def _keep_picture(context: RunContext, picture: bytes) -> str:
+async def _keep_figure(context: RunContext, content: bytes, kind: RichKind) -> str:
     async with context.naming:  # two calls of one answer run side by side
-        taken = {file.path for file in await context.workspace.list("charts")}
-        number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}.png" not in taken)
-        return (await context.workspace.write_bytes(f"charts/figure-{number}.png", picture)).path
+        taken = {file.path.rpartition(".")[0] for file in await context.workspace.list("charts")}
+        number = next(n for n in range(1, len(taken) + 2) if f"charts/figure-{n}" not in taken)
+        return (await context.workspace.write_bytes(f"charts/figure-{number}.{kind}", content)).path
 
 
 def _code_text(result: CodeResult, figures: list[str]) -> str:
     parts = [result.stdout.rstrip("\n")]
     if result.stderr.strip():
         parts.append(f"[stderr]\n{result.stderr.rstrip()}")
-    parts += [rich.data for rich in result.results if rich.kind in {"text", "json"}]
+    parts += [rich.data for rich in result.results if rich.kind in _READABLE]
     parts += [f"[figure] {path}" for path in figures]
     if result.timed_out:
         parts.append("[timeout] The time limit ended this cell.")
     if result.restarted:
-        parts.append("[restarted] Python was started anew: its variables are gone, files are kept.")
+        parts.append("[restarted] The interpreter was started anew: its variables are gone, files are kept.")
     if result.error:
         parts.append(f"{result.error.traceback.rstrip()}\n[error] {result.error.name}: {result.error.message}")
     return "\n".join(part for part in parts if part) or "(no output)"

@@ -12,6 +12,10 @@ from orchestrion.sandbox.protocols import Sandbox
 from orchestrion.store.workspace import Workspace
 
 
+async def _nothing() -> None:
+    """Release what was never acquired."""
+
+
 @dataclass
 class RunContext:
     """The context of one run, handed to graphs, middleware and tools by LangGraph's runtime.
@@ -31,6 +35,7 @@ class RunContext:
         task_files: Paths the goal is about.
         streaming_message: The message that a model is streaming now, void if the call fails.
         naming: Held while a file gets a name that nothing else has.
+        release_sandbox: Ends the run's use of the sandbox.
     """
 
     run_id: str
@@ -47,6 +52,7 @@ class RunContext:
     task_files: list[str] = field(default_factory=list)
     streaming_message: str | None = None
     naming: asyncio.Lock = field(default_factory=asyncio.Lock)
+    release_sandbox: Callable[[], Awaitable[None]] = _nothing
 
     async def emit(self, event: EventBase) -> None:
         """Append an event, stamped with this run and, unless it says another, the acting agent."""

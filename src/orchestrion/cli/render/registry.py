@@ -40,6 +40,8 @@ RENDERERS: dict[str, Callable[[View, Any], None]] = {
     "artifact.written": artifact_written,
     "sandbox.created": sandbox.sandbox_created,
     "sandbox.reused": sandbox.sandbox_reused,
+    "sandbox.resumed": sandbox.sandbox_resumed,
+    "sandbox.restored": sandbox.sandbox_restored,
     "sandbox.lost": sandbox.sandbox_lost,
     "sandbox.egress": sandbox.sandbox_egress,
     "usage.recorded": model.usage_recorded,

@@ -7,6 +7,7 @@ from orchestrion.cli.text import one_line, tail
 from orchestrion.core.events import ToolOutput
 
 _KEPT = 16_384
+_READABLE = ("text", "markdown", "latex", "json")
 
 
 def tool_output(view: View, event: ToolOutput) -> None:
@@ -27,4 +28,4 @@ def _text(event: ToolOutput) -> str:
     """Pictures are announced as files, and a table's markup is for the page."""
     if event.result is None:
         return event.text
-    return f"{event.result.data}\n" if event.result.kind in ("text", "json") else ""
+    return f"{event.result.data}\n" if event.result.kind in _READABLE else ""
