@@ -14,10 +14,12 @@ from starlette.types import Receive, Scope, Send
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox.manager import Sandboxes
+from orchestrion.sandbox.protocols import Limits
 from orchestrion.server.e2b.answers import Refusal, nothing, refusal
+from orchestrion.server.e2b.builds import UPLOADS, Builds
+from orchestrion.server.e2b.catalogue import Catalogue
 from orchestrion.server.e2b.control import Control
 from orchestrion.server.e2b.edge import Edge
-from orchestrion.server.e2b.history import History
 from orchestrion.server.e2b.keys import Keys
 from orchestrion.server.e2b.routing import Call, Routes
 from orchestrion.server.e2b.targets import Domain
@@ -42,16 +44,19 @@ class Endpoint:
         self._keys = keys
         self._domain = domain
         self._edge = Edge(sandboxes, keys)
-        self._history = History(sandboxes, self._edge)
         self.upgrades = Upgrades(domain, self._edge)
+        catalogue = Catalogue(settings.home / "e2b" / "templates.json")
+        limits = Limits(memory_mb=settings.sandbox_memory_mb, processes=settings.sandbox_processes)
+        self._control = Control(limits, sandboxes, self._edge, Views(keys, domain.name), catalogue)
+        self._builds = Builds(limits, sandboxes, keys, catalogue, f"https://api.{domain.name}")
         self._routes = Routes()
-        Control(settings, sandboxes, self._edge, self._history, Views(keys, domain.name)).install(self._routes)
-        Templates(sandboxes).install(self._routes)
+        for part in (self._control, self._builds, Templates(sandboxes, catalogue)):
+            part.install(self._routes)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Sample and watch in the background; break what is under way at the end."""
-        keeping = asyncio.create_task(self._history.keep())
+        keeping = asyncio.create_task(self._control.history.keep())
         try:
             yield
         finally:
@@ -59,6 +64,7 @@ class Endpoint:
             await asyncio.gather(keeping, return_exceptions=True)
             self.let_go()
             await self.upgrades.close()
+            await self._builds.close()
 
     def let_go(self) -> None:
         """Break what is under way to sandboxes, so that a stop need not wait for it."""
@@ -73,15 +79,17 @@ class Endpoint:
             if target is not None:
                 await self._edge.serve(target, scope, receive, send)
                 return
-            response = await self._control(Request(scope, receive))
+            response = await self._answer(Request(scope, receive))
         except Refusal as refused:
             response = refused.response()
         await response(scope, receive, send)
 
-    async def _control(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         raw_path = request.scope["raw_path"].decode("latin-1")
         if raw_path == "/health":
             return nothing()
+        if raw_path.startswith(UPLOADS):
+            return await self._builds.upload(request)
         owner = self._keys.owner(_sent_key(request))
         if owner is None:
             raise Refusal(401, "The API key is missing or wrong: send one of this server's as X-API-KEY.")

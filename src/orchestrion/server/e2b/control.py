@@ -9,15 +9,17 @@ from datetime import datetime
 from starlette.responses import Response
 
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError, SandboxGone
-from orchestrion.core.settings import Settings
 from orchestrion.sandbox.manager import Sandboxes
 from orchestrion.sandbox.protocols import Limits, Sandbox, SandboxSpec
 from orchestrion.sandbox.registry import Held
 from orchestrion.server.e2b import bodies, paging, views
 from orchestrion.server.e2b.answers import Refusal, answer, nothing, refusal, timestamp
+from orchestrion.server.e2b.builds import begin
+from orchestrion.server.e2b.catalogue import Built, Catalogue
 from orchestrion.server.e2b.edge import Edge
 from orchestrion.server.e2b.history import History
 from orchestrion.server.e2b.idempotency import Once
+from orchestrion.server.e2b.recipe import StepFailed
 from orchestrion.server.e2b.routing import Call, Routes
 
 # A caller's time limit ends a sandbox; this only sweeps up what no host has spoken to for long.
@@ -29,21 +31,22 @@ class Control:
     """The endpoints on sandboxes.
 
     Args:
-        settings: Limits of new sandboxes.
+        limits: What new sandboxes may use.
         sandboxes: Where they are.
         edge: Told to let go of what stops.
-        history: What is known of the past.
         shown: How sandboxes look to clients.
+        catalogue: Templates that were built here.
     """
 
     def __init__(
-        self, settings: Settings, sandboxes: Sandboxes, edge: Edge, history: History, shown: views.Views
+        self, limits: Limits, sandboxes: Sandboxes, edge: Edge, shown: views.Views, catalogue: Catalogue
     ) -> None:
-        self._limits = Limits(memory_mb=settings.sandbox_memory_mb, processes=settings.sandbox_processes)
+        self._limits = limits
         self._sandboxes = sandboxes
         self._edge = edge
-        self._history = history
+        self.history = History(sandboxes, edge)
         self._shown = shown
+        self._catalogue = catalogue
         self._once = Once()
 
     def install(self, routes: Routes) -> None:
@@ -81,12 +84,13 @@ class Control:
         )
 
     async def _create(self, owner: str, body: bodies.NewSandbox) -> Response:
+        built = self._catalogue.find(owner, body.template_id)
         spec = SandboxSpec(
             owner=owner,
-            template=body.template_id,
+            template=built.snapshot if built else body.template_id,
             limits=self._limits,
             idle_seconds=_IDLE_SECONDS,
-            env=body.env_vars,
+            env={**built.envs, **body.env_vars} if built else body.env_vars,
             metadata=body.metadata,
             network=bodies.network(body),
             root=True,
@@ -99,10 +103,21 @@ class Control:
                 auto_resume=body.auto_resume.enabled,
                 keep_memory=body.auto_pause_memory,
             )
+            await self._begin(sandbox, built)
         except OrchestrionError as error:
             raise refusal(error) from error
-        self._history.note(sandbox.id, f"made of the template {spec.template}")
+        self.history.note(sandbox.id, f"made of the template {spec.template}")
         return answer(self._shown.made(sandbox, spec), 201)
+
+    async def _begin(self, sandbox: Sandbox, built: Built | None) -> None:
+        """Start what the template's author wants to run in each sandbox; one that does not get ready is ended."""
+        if built is None or not (built.start or built.ready):
+            return
+        try:
+            await begin(sandbox, built)
+        except StepFailed as error:
+            await self._sandboxes.remove(sandbox.id)
+            raise Refusal(500, str(error)) from None
 
     async def connect(self, call: Call) -> Response:
         """Give a running sandbox more time, or wake a paused one."""
@@ -115,7 +130,7 @@ class Control:
                 # It stopped just now.
                 held = await self._held(call)
         sandbox = await self._sandboxes.resume(call.id, memory=body.memory, seconds=body.timeout)
-        self._history.note(call.id, "resumed")
+        self.history.note(call.id, "resumed")
         return answer(self._shown.made(sandbox, held.info.spec), 201)
 
     async def list(self, call: Call) -> Response:
@@ -179,14 +194,14 @@ class Control:
             raise Refusal(503, f"The sandbox {call.id} does not answer, so it was not paused.")
         await self._sandboxes.pause(call.id, memory=body.memory)
         self._edge.cut(call.id)
-        self._history.note(call.id, "paused" if body.memory else "paused, its files only")
+        self.history.note(call.id, "paused" if body.memory else "paused, its files only")
         return nothing()
 
     async def fork(self, call: Call) -> Response:
         """Copy one; it goes on."""
         held, body = await self._held(call), bodies.parse(bodies.Fork, await call.body())
         copies = await self._sandboxes.fork(call.id, seconds=body.timeout, count=body.count)
-        self._history.note(call.id, f"copied {body.count} times")
+        self.history.note(call.id, f"copied {body.count} times")
         return answer([self._copy(copy, held.info.spec) for copy in copies], 201)
 
     def _copy(self, copy: Sandbox | OrchestrionError, spec: SandboxSpec) -> dict[str, object]:
@@ -201,7 +216,7 @@ class Control:
         if body.memory:
             raise Refusal(400, "A snapshot keeps files here, no processes: take it with memory false, or without.")
         taken = await self._sandboxes.snapshot(call.id, body.name)
-        self._history.note(call.id, f"kept as {taken.id}")
+        self.history.note(call.id, f"kept as {taken.id}")
         return answer(views.snapshot(taken), 201)
 
     async def network(self, call: Call) -> Response:
@@ -217,13 +232,13 @@ class Control:
         await self._held(call)
         start, end = _seconds(call.query.get("start"), 0), _seconds(call.query.get("end"), math.inf)
         # Clients give whole seconds, cut off: the last one counts in full.
-        return answer([views.sample(one) for one in self._history.samples(call.id, start, end + 0.999)])
+        return answer([views.sample(one) for one in self.history.samples(call.id, start, end + 0.999)])
 
     async def metrics_of_several(self, call: Call) -> Response:
         """Say what some use now."""
         asked = [name for part in call.query.getlist("sandbox_ids") for name in part.split(",") if name]
         mine = {one.info.id for one in await self._sandboxes.all(call.owner)}
-        latest = {name: self._history.samples(name, 0, math.inf)[-1:] for name in asked if name in mine}
+        latest = {name: self.history.samples(name, 0, math.inf)[-1:] for name in asked if name in mine}
         return answer({"sandboxes": {name: views.sample(found[0]) for name, found in latest.items() if found}})
 
     async def logs(self, call: Call) -> Response:
@@ -237,7 +252,7 @@ class Control:
                 "level": "info",
                 "fields": {},
             }
-            for note in self._history.notes(call.id)
+            for note in self.history.notes(call.id)
         ]
         return answer({"logs": entries, "logEntries": entries})
 
