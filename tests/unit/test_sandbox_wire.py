@@ -54,9 +54,10 @@ def test_lines_are_found_however_they_are_cut(step: int) -> None:
 def test_an_endless_line_is_refused() -> None:
     lines = Lines()
     piece = b"x" * (16 * 2**20)
+    for _ in range(4):
+        lines.feed(piece)
     with pytest.raises(SandboxError):
-        for _ in range(5):
-            lines.feed(piece)
+        lines.feed(b"x")
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"1", b"null", b"{", b"\xff", b"[" * 100_000, b"1" * 10_000, b'"x'])
