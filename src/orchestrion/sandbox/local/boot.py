@@ -1,4 +1,4 @@
-"""Starting a sandbox on its files, and ending it. Everything here blocks."""
+"""Starting a sandbox, and ending it. Everything here blocks."""
 
 from __future__ import annotations
 
@@ -12,47 +12,41 @@ from pathlib import Path
 from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.local import freezing, ownership
 from orchestrion.sandbox.local.cgroups import Group
+from orchestrion.sandbox.local.cradle import Cradle
 from orchestrion.sandbox.local.ground import Ground
-from orchestrion.sandbox.local.nursery import Newborn
 from orchestrion.sandbox.local.places import Place
-from orchestrion.sandbox.local.plan import plan_of
+from orchestrion.sandbox.local.plan import purpose_plan
 from orchestrion.sandbox.local.records import Record, Records, kill
 
 _BACKLOG = 128
 
 
-def boot(record: Record, records: Records, ground: Ground) -> Record:
-    """Start a sandbox on its files and record it as running.
+def boot(record: Record, cradle: Cradle, records: Records, ground: Ground) -> Record:
+    """Start a half-born sandbox and record it as running.
 
     The record is written before the sandbox may go on: should we be killed at any point, it is known or it ends.
 
     Raises:
         SandboxError: It could not be started; nothing of it runs.
     """
-    place = records.place(record.id)
-    group = Group(ground.hierarchies, record.id)
-    newborn: Newborn | None = None
+    running = replace(record, lifecycle=record.lifecycle + 1).born(cradle.newborn.pid)
     try:
-        boot_id = place.new_boot()
-        with _listening(place) as listener, open(place.log, "ab") as log:
-            newborn = ground.nursery.take()
-            group.make(newborn.pid)
-            group.limit(record.spec.limits)
+        with _listening(cradle.place) as listener, open(cradle.place.log, "ab") as log:
+            cradle.group.limit(record.spec.limits)
             give_workspace(record)
-            newborn.settle(plan_of(record, place, ground.system, boot_id), listener.fileno(), log.fileno())
-            running = replace(record, lifecycle=record.lifecycle + 1).born(newborn.pid)
             records.write(running)
-            newborn.let_go()
+            plan = purpose_plan(record, ground.system, cradle.boot_id)
+            cradle.newborn.start(plan, listener.fileno(), log.fileno())
             return running
     except (OSError, SandboxError) as error:
-        if newborn is not None:
-            newborn.close()
-            kill(record.born(newborn.pid), lambda: None)
+        kill(running, lambda: None)
         with contextlib.suppress(OSError):
-            group.remove()
+            cradle.group.remove()
         if isinstance(error, SandboxError):
             raise
         raise SandboxError(f"The sandbox could not be made: {error}.") from error
+    finally:
+        cradle.close()
 
 
 @contextlib.contextmanager
@@ -70,7 +64,11 @@ def _listening(place: Place) -> Iterator[socket.socket]:
 
 
 def give_workspace(record: Record) -> None:
-    """Give files that were put into the workspace to the sandbox's user, if that is not ourselves."""
+    """Give files that were put into the workspace to the sandbox's user, if that is not ourselves.
+
+    Raises:
+        SandboxError: The workspace is gone.
+    """
     workspace = record.spec.workspace
     if workspace is None or record.base is None:
         return

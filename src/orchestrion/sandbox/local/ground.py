@@ -16,8 +16,8 @@ from orchestrion.sandbox.local.cgroups import Hierarchies
 from orchestrion.sandbox.local.interpreter import default_python, locate, refuse_exposing
 from orchestrion.sandbox.local.nursery import BirthError, Nursery
 from orchestrion.sandbox.local.places import Place
-from orchestrion.sandbox.local.plan import System, plan_of
-from orchestrion.sandbox.local.records import Layout, Mode, Record, new_id
+from orchestrion.sandbox.local.plan import System, purpose_plan, system_plan
+from orchestrion.sandbox.local.records import Layout, Mode, Record, kill, new_id
 from orchestrion.sandbox.protocols import SandboxSpec
 
 _DAEMON = "guestd.daemon"
@@ -52,14 +52,13 @@ class Ground:
         return text
 
 
-def explore(home: Path, user_home: Path, python: Path | None, pool: int) -> Ground:
+def explore(home: Path, user_home: Path, python: Path | None) -> Ground:
     """Find the best way in which sandboxes can be made here. Takes a second.
 
     Args:
         home: The data directory.
         user_home: The home directory of whoever runs us.
         python: The Python inside; None for the one that `make setup` made.
-        pool: How many half-born sandboxes to keep ready.
 
     Raises:
         SandboxUnavailable: There is none; says what forbids it and how to change that.
@@ -71,7 +70,7 @@ def explore(home: Path, user_home: Path, python: Path | None, pool: int) -> Grou
         ways = [("root", "overlay"), ("root", "plain"), *ways]
     problem = first = ""
     for mode, layout in ways:
-        nursery = Nursery(system.python, system.payload, [_DAEMON], home / "zygote.log", mode=mode, pool=pool)
+        nursery = Nursery(system.python, system.payload, [_DAEMON], home / "zygote.log", mode)
         problem = _try(home, system, nursery, mode, layout)
         if not problem:
             return Ground(mode, layout, system, hierarchies, nursery, first)
@@ -103,24 +102,24 @@ def _try(home: Path, system: System, nursery: Nursery, mode: Mode, layout: Layou
     """Make a sandbox's shell; return what went wrong, or nothing."""
     sandbox_id = new_id()
     base = ownership.id_base(sandbox_id) if mode == "root" else None
-    record = Record(sandbox_id, SandboxSpec(), mode, layout, base, "", 0)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=home) as folder, contextlib.ExitStack() as stack:
         place = Place(Path(folder) / sandbox_id)
+        stack.callback(place.remove)
         place.make()
         place.make_layers(layout, base)
-        boot_id = place.new_boot()
+        record = Record(sandbox_id, SandboxSpec(), mode, layout, base, "", 0)
+        purpose = purpose_plan(record, system, place.new_boot())
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         log = stack.enter_context(open(place.log, "wb"))
         try:
-            newborn = nursery.take()
+            newborn = nursery.fork()
             stack.callback(newborn.close)
-            newborn.settle(plan_of(record, place, system, boot_id), listener.fileno(), log.fileno())
+            newborn.prepare(system_plan(place, layout, base, system))
+            newborn.start(purpose, listener.fileno(), log.fileno())
         except BirthError as error:
             return error.reason.rstrip(".")
-        finally:
-            stack.close()
-            place.remove()
+        kill(record.born(newborn.pid), lambda: None)
     return ""
 
 

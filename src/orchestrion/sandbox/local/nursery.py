@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import threading
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ class BirthError(SandboxError):
 
 
 class Newborn:
-    """A half-born sandbox: it ends when this is closed before it was let go.
+    """A half-born sandbox: it ends when this is closed before it was started.
 
     Args:
         channel: The socket to it.
@@ -39,35 +38,41 @@ class Newborn:
         self._channel = channel
         self.pid = pid
 
-    def settle(self, plan: dict[str, Any], listener: int, log: int) -> None:
+    def prepare(self, plan: dict[str, Any]) -> None:
         """Let it put its system together; returns when that stands.
 
         Raises:
             BirthError: It could not.
         """
+        self._tell(plan, [])
+
+    def start(self, plan: dict[str, Any], listener: int, log: int) -> None:
+        """Let it live; returns when it has moved into its system.
+
+        Raises:
+            BirthError: It could not.
+        """
+        self._tell(plan, [listener, log])
+        self._channel.close()
+
+    def _tell(self, plan: dict[str, Any], fds: list[int]) -> None:
         text = json.dumps(plan).encode()
         if len(text) > _MESSAGE:
             raise BirthError(f"its variables and metadata take more than {_MESSAGE // 1024} KiB")
         try:
             self._channel.settimeout(_SETTLE)
-            socket.send_fds(self._channel, [text], [listener, log])
-            _answer(self._channel)
+            socket.send_fds(self._channel, [text], fds)
         except OSError as error:
             raise BirthError(f"no answer from its process ({error})") from None
-
-    def let_go(self) -> None:
-        """Let it live, now that it is recorded."""
-        with contextlib.suppress(OSError):
-            self._channel.send(b"go")
-        self._channel.close()
+        _answer(self._channel)
 
     def close(self) -> None:
-        """Give it up."""
+        """Give it up, unless it has been started."""
         self._channel.close()
 
 
 class Nursery:
-    """One zygote and the half-born sandboxes that are kept ready. Its methods block and may be called in any thread.
+    """One zygote. The methods block and may be called in any thread.
 
     Args:
         python: The sandbox's Python, on the host.
@@ -75,48 +80,21 @@ class Nursery:
         modules: What the zygote loads ahead.
         log: Where the zygote complains.
         mode: How sandboxes are made here.
-        pool: How many half-born ones to keep.
     """
 
-    def __init__(self, python: Path, payload: Path, modules: list[str], log: Path, *, mode: Mode, pool: int) -> None:
+    def __init__(self, python: Path, payload: Path, modules: list[str], log: Path, mode: Mode) -> None:
         self._python, self._payload, self._modules = python, payload, modules
-        self._log, self._mode, self._pool = log, mode, pool
+        self._log, self._mode = log, mode
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._ready: deque[Newborn] = deque()
-        self._closed = False
 
-    def take(self) -> Newborn:
-        """Return a half-born sandbox, from the pool if there is one.
+    def fork(self) -> Newborn:
+        """Return a half-born sandbox.
 
         Raises:
             BirthError: None could be made; the zygote's or the kernel's own words say why.
         """
-        with contextlib.suppress(IndexError):
-            return self._ready.popleft()
-        return self._fork()
-
-    def fill(self) -> None:
-        """Bring the pool to its size."""
-        while len(self._ready) < self._pool and not self._closed:
-            self._ready.append(self._fork())
-        if self._closed:
-            self._drop_ready()
-
-    def close(self) -> None:
-        """End the zygote and the half-born; sandboxes live on."""
-        self._closed = True
-        self._drop_ready()
-        with self._lock:
-            self._end()
-
-    def _drop_ready(self) -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                self._ready.popleft().close()
-
-    def _fork(self) -> Newborn:
         with self._lock:
             channel = self._ask()
         try:
@@ -125,6 +103,11 @@ class Nursery:
         except BaseException:
             channel.close()
             raise
+
+    def close(self) -> None:
+        """End the zygote, and with it the half-born that nobody keeps; sandboxes live on."""
+        with self._lock:
+            self._end()
 
     def _ask(self) -> socket.socket:
         """Ask the zygote for one; a zygote that has died meanwhile is started anew, once."""

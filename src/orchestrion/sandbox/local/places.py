@@ -26,6 +26,7 @@ class Place:
         self.path = path
         self.rw = path / "rw"
         self.log = path / "log"
+        self.claim = path / "claim"
         self.socket = path / "run" / "guest.sock"
         self.hidden_socket = path / "run" / "guest.paused"
         self.gateway = path / "run" / "guest" / "gateway.sock"
@@ -33,6 +34,7 @@ class Place:
     def make(self) -> None:
         """Make it, but for what may be written inside."""
         self.path.mkdir(mode=0o700, parents=True)
+        self.claim.touch(mode=0o600)
         for name in _POINTS:
             (self.path / name).mkdir(mode=0o755, parents=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrion.sandbox.local.interpreter import MOUNT, Interpreter
 from orchestrion.sandbox.local.places import Place
-from orchestrion.sandbox.local.records import Record
+from orchestrion.sandbox.local.records import Layout, Record
 from orchestrion.sandbox.protocols import SandboxSpec
 
 PAYLOAD = "/opt/orchestrion"
@@ -96,17 +96,22 @@ def guest_config(record: Record, boot_id: str) -> dict[str, Any]:
     }
 
 
-def plan_of(record: Record, place: Place, system: System, boot_id: str) -> dict[str, Any]:
-    """Return the plan of a sandbox, in JSON's values."""
-    spec = record.spec
-    parts = mounts(system.interpreter, system.payload)
+def system_plan(place: Place, layout: Layout, base: int | None, system: System) -> dict[str, Any]:
+    """Return what a half-born sandbox is told first, in JSON's values: what its system is made of."""
     return {
         "place": str(place.path),
-        "layout": record.layout,
-        "base": record.base or 0,
+        "layout": layout,
+        "base": base or 0,
         "system": str(system.skeleton),
-        "mounts": parts,
+        "mounts": mounts(system.interpreter, system.payload),
         "moves": _moves(system),
+    }
+
+
+def purpose_plan(record: Record, system: System, boot_id: str) -> dict[str, Any]:
+    """Return what it is told in the end, in JSON's values: what it is for."""
+    spec = record.spec
+    return {
         "workspace": "" if spec.workspace is None else str(spec.workspace),
         "tmp_bytes": spec.limits.tmp_mb * _MIB,
         "allow_root": spec.root,

@@ -9,24 +9,23 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from orchestrion.core.errors import Conflict, NotFound, SandboxError, SandboxGone, SandboxUnavailable, Unsupported
 from orchestrion.sandbox.client import GuestSandbox, UnixTransport
 from orchestrion.sandbox.local import boot, cgroups, freezing, images
 from orchestrion.sandbox.local.cgroups import Group
+from orchestrion.sandbox.local.cradle import Cradle, Pool, base_of, prepare
 from orchestrion.sandbox.local.ground import Ground, explore
 from orchestrion.sandbox.local.images import Image, Images
-from orchestrion.sandbox.local.ownership import id_base
 from orchestrion.sandbox.local.plan import home_of
 from orchestrion.sandbox.local.records import Record, Records, new_id
-from orchestrion.sandbox.locks import Locks
+from orchestrion.sandbox.locks import Locks, shared
 from orchestrion.sandbox.protocols import Availability, Capabilities, Network, SandboxInfo, SandboxSpec, Snapshot
 
 _READY = 20
 _STRENGTH = 50
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -45,7 +44,8 @@ class LocalProvider:
         self._home = home.absolute()
         self._user_home = Path("~").expanduser()
         self._python = python
-        self._pool = pool
+        self._size = pool
+        self._pool: Pool | None = None
         self._records = Records(self._home / "sandboxes")
         self._images = Images(self._home / "snapshots")
         self._locks = Locks(self._records.root / "locks")
@@ -80,12 +80,15 @@ class LocalProvider:
     async def _explored(self) -> Ground:
         async with self._exploring:
             if self._ground is None:
-                self._ground = await _in_full(explore, self._home, self._user_home, self._python, self._pool)
+                self._ground = await _in_full(explore, self._home, self._user_home, self._python)
+                self._pool = Pool(self._size, self._records, self._ground)
             return self._ground
 
     async def warm(self) -> None:
         """Fill the pool; a sandbox is then made in a few milliseconds."""
-        await _in_full((await self._explored()).nursery.fill)
+        await self._explored()
+        if self._pool is not None:
+            await _in_full(self._pool.fill)
 
     # Making and ending
 
@@ -98,60 +101,78 @@ class LocalProvider:
             SandboxError: This one could not be made.
         """
         ground = await self._explored()
+        _require_root(spec, ground)
         image = await asyncio.to_thread(self._images.find, spec.template)
-        record = self._new_record(spec, ground)
-        if image is None:
-            return await self._make(record, ground)
-        _require_layout(image, ground)
-        return await self._make(record, ground, self._images.rw(image), image.base)
+        try:
+            if image is not None:
+                return await self._make_of(image, spec, ground)
+            cradle = await _in_full(self._take, abandoned=Cradle.abandon)
+            return await self._start(self._new_record(spec, ground, cradle.id), cradle, ground)
+        finally:
+            self._refill()
 
-    def _new_record(self, spec: SandboxSpec, ground: Ground) -> Record:
-        if spec.root and not (ground.mode == "root" and ground.layout == "overlay"):
+    def _take(self) -> Cradle:
+        if self._pool is None:
+            raise SandboxUnavailable("The provider is closed.", "Make another one.")
+        return self._pool.take()
+
+    async def _make_of(self, image: Image, spec: SandboxSpec, ground: Ground) -> GuestSandbox:
+        if image.layout != ground.layout:
             raise Unsupported(
-                "Code can't become root in sandboxes on this machine.",
-                "Run Orchestrion as root, or leave `root` off.",
+                f"The snapshot {image.id} was made with other rights than Orchestrion has now.",
+                "Run Orchestrion as whoever made it, or take a new one.",
             )
-        sandbox_id = new_id()
-        if spec.workspace is not None:
-            spec = replace(spec, workspace=spec.workspace.resolve())
-        base = id_base(spec.session_id or sandbox_id) if ground.mode == "root" else None
-        return Record(sandbox_id, spec, ground.mode, ground.layout, base, secrets.token_hex(20), time.time())
+        return await self._make_with(self._images.rw(image), image.base, None, spec, ground)
 
-    async def _make(
-        self,
-        record: Record,
-        ground: Ground,
-        files: Path | None = None,
-        base: int | None = None,
-        workspace: Path | None = None,
+    async def _make_with(
+        self, files: Path, base: int | None, workspace: Path | None, spec: SandboxSpec, ground: Ground
     ) -> GuestSandbox:
-        """Make a sandbox, with the files of another one (whose ids begin at `base`) if given."""
+        """Make a sandbox with copies of another one's files, whose ids begin at `base`."""
+        record = self._new_record(spec, ground, new_id())
         place = self._records.place(record.id)
+        own = record.spec.workspace is not None
         try:
             await _in_full(place.make)
-            if files is not None:
-                own = record.spec.workspace is not None
+            with shared(place.claim):
                 await images.copy(files, place.rw, (base or 0, record.base or 0), None if own else workspace)
-            await _in_full(place.make_layers, record.layout, record.base)
-            return await self._boot(record, ground)
+                return await self._boot(record, ground)
         except BaseException:
             await asyncio.shield(asyncio.to_thread(self._forget, record.id, ground))
             raise
-        finally:
-            self._refill(ground)
+
+    def _new_record(self, spec: SandboxSpec, ground: Ground, sandbox_id: str) -> Record:
+        if spec.workspace is not None:
+            spec = replace(spec, workspace=spec.workspace.resolve())
+        base, token = base_of(sandbox_id, ground), secrets.token_hex(20)
+        return Record(sandbox_id, spec, ground.mode, ground.layout, base, token, time.time())
 
     async def _boot(self, record: Record, ground: Ground) -> GuestSandbox:
-        record = await _in_full(boot.boot, record, self._records, ground)
-        sandbox = self._sandbox(record)
-        if not await sandbox.ping(_READY):
-            why = self._records.place(record.id).last_words()
-            await _in_full(boot.end, record, ground)
-            raise SandboxError(f"The sandbox ended at its start: {why or 'it did not answer'}.")
-        return sandbox
+        """Start a sandbox on its files."""
+        cradle = await _in_full(prepare, record.id, record.base, self._records, ground, abandoned=Cradle.close)
+        return await self._start(record, cradle, ground, keep=True)
 
-    def _refill(self, ground: Ground) -> None:
-        if self._pool and (self._filling is None or self._filling.done()):
-            self._filling = asyncio.create_task(_quietly(ground.nursery.fill))
+    async def _start(self, record: Record, cradle: Cradle, ground: Ground, *, keep: bool = False) -> GuestSandbox:
+        """Start a half-born sandbox; if that fails, only with `keep` its files stay."""
+        try:
+            record = await _in_full(boot.boot, record, cradle, self._records, ground)
+            sandbox = self._sandbox(record)
+            if not await sandbox.ping(_READY):
+                why = self._records.place(record.id).last_words()
+                raise SandboxError(f"The sandbox ended at its start: {why or 'it did not answer'}.")
+            return sandbox
+        except BaseException:
+            undo = self._stop if keep else self._forget
+            await asyncio.shield(asyncio.to_thread(undo, record.id, ground))
+            await self._drop(record.id)
+            raise
+
+    def _stop(self, sandbox_id: str, ground: Ground) -> None:
+        with contextlib.suppress(NotFound):
+            boot.end(self._records.read(sandbox_id), ground)
+
+    def _refill(self) -> None:
+        if self._size and self._pool is not None and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.create_task(_quietly(self._pool.fill))
 
     def _forget(self, sandbox_id: str, ground: Ground) -> None:
         """End a sandbox, if it runs, and remove all that there is of it."""
@@ -288,10 +309,7 @@ class LocalProvider:
                 return self._sandbox(await _in_full(self._thaw, record, ground))
             if not await _in_full(boot.end, record, ground):
                 raise SandboxError(f"The sandbox {sandbox_id} could not be ended; its processes do not die.")
-            try:
-                return await self._boot(record, ground)
-            finally:
-                self._refill(ground)
+            return await self._boot(record, ground)
 
     def _thaw(self, record: Record, ground: Ground) -> Record:
         place = self._records.place(record.id)
@@ -310,12 +328,12 @@ class LocalProvider:
         async with self._locks.held("sandbox", sandbox_id):
             source = await self._read(sandbox_id)
             wanted = spec or replace(source.spec, session_id=None, workspace=None)
-            record = self._new_record(wanted, ground)
-            if record.layout != source.layout:
+            _require_root(wanted, ground)
+            if ground.layout != source.layout:
                 raise Unsupported("A sandbox that was made in another way can't be copied here.")
             async with self._still(source, ground):
                 files = self._records.place(source.id).rw
-                return await self._make(record, ground, files, source.base, source.spec.workspace)
+                return await self._make_with(files, source.base, source.spec.workspace, wanted, ground)
 
     def _still(self, record: Record, ground: Ground) -> _Still:
         return _Still(record, Group(ground.hierarchies, record.id))
@@ -363,10 +381,11 @@ class LocalProvider:
             await asyncio.wait({self._filling})
         for sandbox_id in list(self._open):
             await self._drop(sandbox_id)
-        if self._ground is not None:
+        if self._pool is not None and self._ground is not None:
+            await _in_full(self._pool.close)
             await _in_full(self._ground.nursery.close)
             await asyncio.to_thread(cgroups.leave, self._ground.hierarchies)
-            self._ground = None
+        self._pool = self._ground = None
 
 
 class _Still:
@@ -386,21 +405,28 @@ class _Still:
             await asyncio.shield(asyncio.to_thread(freezing.thaw, self._pid, self._group))
 
 
-def _require_layout(image: Image, ground: Ground) -> None:
-    if image.layout != ground.layout:
+def _require_root(spec: SandboxSpec, ground: Ground) -> None:
+    if spec.root and not (ground.mode == "root" and ground.layout == "overlay"):
         raise Unsupported(
-            f"The snapshot {image.id} was made with other rights than Orchestrion has now.",
-            "Run Orchestrion as whoever made it, or take a new one.",
+            "Code can't become root in sandboxes here.", "Run Orchestrion as root, or leave `root` off."
         )
 
 
-async def _in_full(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do work in a thread; if we are cancelled meanwhile, let it come to its end first: nothing is left half done."""
-    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
+async def _in_full(work: Callable[..., _T], *args: object, abandoned: Callable[[_T], None] | None = None) -> _T:
+    """Do work in a thread; if we are cancelled meanwhile, let it come to its end first: nothing is left half done.
+
+    Args:
+        work: What to do.
+        args: Its arguments.
+        abandoned: What becomes of its result if we were cancelled.
+    """
+    task = asyncio.create_task(asyncio.to_thread(work, *args))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        if abandoned is not None and not task.cancelled() and task.exception() is None:
+            await asyncio.to_thread(abandoned, task.result())
         raise
 
 

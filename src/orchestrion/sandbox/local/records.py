@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from orchestrion.core.errors import NotFound
 from orchestrion.sandbox.local.places import Place, sweep
+from orchestrion.sandbox.locks import unused
 from orchestrion.sandbox.protocols import Limits, Network, SandboxInfo, SandboxSpec, State
 
 Layout: TypeAlias = Literal["overlay", "plain"]
@@ -199,7 +200,8 @@ class Records:
 
     def unrecorded(self) -> list[str]:
         """Return the names of directories that no sandbox has, and that nobody is making one in."""
-        return [name for name in self._names() if self._read(name) is None and _age(self.root / name) > _YOUNG]
+        bare = [name for name in self._names() if self._read(name) is None and _age(self.root / name) > _YOUNG]
+        return [name for name in bare if unused(self.place(name).claim)]
 
     def sweep(self) -> None:
         """Remove what a removal that was cut off has left."""

@@ -1,11 +1,13 @@
 """How a sandbox is born: a fork of the zygote becomes process 1 of a machine of its own.
 
-Half-born it has namespaces and waits for its plan. What it is told comes over a socket from the host process; if
-that ends before the sandbox has been recorded, the half-born one ends too, so nothing is ever left that nobody knows.
+Half-born it has namespaces and a system of its own, and waits to hear what it is for. It is told over a socket by the
+host process; if that ends before the sandbox has been recorded, the half-born one ends too, so nothing is ever left
+that nobody knows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import importlib
@@ -23,6 +25,7 @@ from . import identity, kernel, system
 
 MESSAGE = 128 * 1024
 _OWN = kernel.NEWNS | kernel.NEWPID | kernel.NEWNET | kernel.NEWIPC | kernel.NEWUTS
+_DESCRIPTORS = 1024
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _UP = 0x8913, 0x8914, 0x1
 
 
@@ -44,19 +47,23 @@ def fork_sandbox(channel: socket.socket, mode: str) -> None:
 
 
 def _be_born(channel: socket.socket, mode: str) -> NoReturn:
+    """In process 1: put the system together as told, wait to be told the rest, then be the daemon."""
     try:
         os.setsid()
         kernel.make_private()
         socket.sethostname("sandbox")
         _raise_loopback()
+        plan, _ = _receive(channel)
+        namespace = _prepare(plan, mode)
+        channel.send(b'{"prepared": true}')
         plan, fds = _receive(channel)
         listener, log = fds
         os.dup2(log, 1)
         os.dup2(log, 2)
-        _settle(plan, mode)
-        _wait_for_record(channel)
+        _move_in(plan, namespace)
+        channel.send(b'{"ready": true}')
         os.closerange(3, listener)
-        os.closerange(listener + 1, 4096)
+        os.closerange(listener + 1, _DESCRIPTORS)
         _serve(plan, listener)
         # The mark of an end that was meant; whoever sweeps looks for it.
         os.write(2, b"\nended\n")
@@ -70,12 +77,6 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     if not text:
         os._exit(0)
     return json.loads(text), fds
-
-
-def _wait_for_record(channel: socket.socket) -> None:
-    channel.send(b'{"ready": true}')
-    if channel.recv(16) != b"go":
-        os._exit(0)
 
 
 def _fail(channel: socket.socket, error: BaseException) -> None:
@@ -94,27 +95,39 @@ def _raise_loopback() -> None:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _UP))
 
 
-def _settle(plan: dict[str, Any], mode: str) -> None:
-    """Put the file system together, move into it, and become who lives there."""
+def _prepare(plan: dict[str, Any], mode: str) -> int | None:
+    """Put together all that does not depend on what the sandbox is for; return its user namespace if it has one."""
     os.umask(0o022)
     os.chdir(plan["place"])
-    base = plan["base"] if mode == "root" else 0
     kernel.mount("proc", "proc", "proc", kernel.NOSUID | kernel.NODEV | kernel.NOEXEC)
-    namespace = identity.new_user_namespace(base, "proc") if mode == "root" else None
+    namespace = identity.new_user_namespace(plan["base"], "proc") if mode == "root" else None
     if plan["layout"] == "overlay" and namespace is not None:
-        system.mount_overlay_root(plan, namespace)
+        system.mount_overlay_root(plan["system"], namespace)
     else:
-        system.mount_plain_root(plan)
-    owner = base if mode == "root" else identity.USER
-    system.mount_parts(plan)
-    system.mount_devices(owner, plan["tmp_bytes"], mode == "root")
+        system.mount_plain_root(plan["system"])
+    owner = plan["base"] if mode == "root" else identity.USER
+    system.mount_parts(plan["mounts"])
+    system.mount_devices(owner, mode == "root")
     system.mount_run(owner)
     kernel.attach("proc", f"{system.ROOT}/proc")
     system.guard_proc()
-    kernel.unshare(kernel.NEWCGROUP)
     _open_low_ports()
+    _rehome(plan["moves"])
+    asyncio.run(asyncio.sleep(0))  # a rehearsal: the pages that this writes to are our own from now on
+    return namespace
+
+
+def _move_in(plan: dict[str, Any], namespace: int | None) -> None:
+    """Add what this sandbox alone has, move into the system, and become who lives there."""
+    system.mount_own(plan)
+    kernel.unshare(kernel.NEWCGROUP)
     kernel.make_root(system.ROOT)
-    _become(plan, namespace)
+    if namespace is None:
+        identity.stay_user()
+    elif plan["allow_root"]:
+        identity.become_root_of(namespace)
+    else:
+        identity.become_user_of(namespace)
 
 
 def _open_low_ports() -> None:
@@ -124,18 +137,8 @@ def _open_low_ports() -> None:
         Path("proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
 
 
-def _become(plan: dict[str, Any], namespace: int | None) -> None:
-    if namespace is None:
-        identity.stay_user()
-    elif plan["allow_root"]:
-        identity.become_root_of(namespace)
-    else:
-        identity.become_user_of(namespace)
-
-
 def _serve(plan: dict[str, Any], listener: int) -> None:
     """Be the guest daemon."""
-    _rehome(plan["moves"])
     os.environ.clear()
     os.environ.update(plan["environment"])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):

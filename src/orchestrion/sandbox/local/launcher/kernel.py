@@ -104,6 +104,13 @@ def attach(
         os.close(tree)
 
 
+def restrict(target: str, attributes: int) -> None:
+    """Let `ATTR_*` hold for a mount that is there already."""
+    wanted = struct.pack("QQQQ", attributes, 0, 0, 0)
+    result = _LIBC.syscall(_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), 0, wanted, len(wanted))
+    _check(result, f"attributes of {target}")
+
+
 def make_root(path: str) -> None:
     """Make a mount the root of this mount namespace; nothing of the old root is left."""
     os.chdir(path)

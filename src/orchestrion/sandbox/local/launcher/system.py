@@ -14,6 +14,7 @@ from . import kernel
 from .kernel import ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, NODEV, NOEXEC, NOSUID
 
 ROOT = "root"
+_TTY_GROUP = 5
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _READ_ONLY = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV
 _NOTHING = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
@@ -30,45 +31,52 @@ _PROTECTED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 PLAIN = (("home/user", "home"), ("tmp", "tmp"), ("var/tmp", "vartmp"), ("usr/local", "local"))
 
 
-def mount_overlay_root(plan: dict[str, Any], namespace: int) -> None:
+def mount_overlay_root(skeleton: str, namespace: int) -> None:
     """Mount the system copy-on-write: all of it can be changed, and belongs to the sandbox's own ids."""
-    flags = NODEV if plan["allow_root"] else NODEV | NOSUID
-    kernel.attach(plan["system"], "lower/system", idmap=namespace, recursive=False)
+    kernel.attach(skeleton, "lower/system", idmap=namespace, recursive=False)
     kernel.attach("/usr", "lower/usr", idmap=namespace, recursive=False)
     for name, target in (("system", ROOT), ("usr", f"{ROOT}/usr")):
         layers = f"lowerdir=lower/{name},upperdir=rw/{name}/upper,workdir=rw/{name}/work"
-        kernel.mount("overlay", target, "overlay", flags, layers)
+        kernel.mount("overlay", target, "overlay", NODEV, layers)
 
 
-def mount_plain_root(plan: dict[str, Any]) -> None:
+def mount_plain_root(skeleton: str) -> None:
     """Mount the system read-only, with directories of the sandbox's own where its user may write."""
-    kernel.attach(plan["system"], ROOT, _READ_ONLY)
+    kernel.attach(skeleton, ROOT, _READ_ONLY)
     kernel.attach("/usr", f"{ROOT}/usr", _READ_ONLY)
     for inside, kept in PLAIN:
         if os.path.isdir(f"{ROOT}/{inside}"):
             kernel.attach(f"rw/{kept}", f"{ROOT}/{inside}", ATTR_NOSUID | ATTR_NODEV)
 
 
-def mount_parts(plan: dict[str, Any]) -> None:
-    """Mount the Python, the daemon's files and the workspace."""
-    for source, inside in plan["mounts"]:
+def mount_parts(mounts: list[list[str]]) -> None:
+    """Mount the Python and the daemon's files."""
+    for source, inside in mounts:
         os.makedirs(f"{ROOT}{inside}", exist_ok=True)
         kernel.attach(source, f"{ROOT}{inside}", _READ_ONLY)
+
+
+def mount_own(plan: dict[str, Any]) -> None:
+    """Mount what a sandbox's purpose decides: its workspace, its shared memory; and whether setuid bits count."""
     kernel.attach(plan["workspace"] or "rw/workspace", f"{ROOT}/workspace", ATTR_NOSUID | ATTR_NODEV)
+    size = f"size={plan['tmp_bytes']},mode=1777,nr_inodes=65536"
+    kernel.mount("tmpfs", f"{ROOT}/dev/shm", "tmpfs", NOSUID | NODEV, size)  # noqa: S108 - inside
+    if not plan["allow_root"]:
+        for target in (ROOT, f"{ROOT}/usr"):
+            kernel.restrict(target, ATTR_NOSUID)
 
 
-def mount_devices(owner: int, tmp_bytes: int, own_terminals: bool) -> None:
-    """Make a /dev with harmless devices only, terminals of its own and a bounded /dev/shm."""
+def mount_devices(owner: int, own_terminals: bool) -> None:
+    """Make a /dev with harmless devices only and terminals of its own."""
     dev = f"{ROOT}/dev"
-    kernel.mount("tmpfs", dev, "tmpfs", NOSUID | NOEXEC, _tmpfs(owner, "0755", 1 << 20))
+    kernel.mount("tmpfs", dev, "tmpfs", NOSUID | NOEXEC, _tmpfs(owner, 1 << 20))
     for name in _DEVICES:
         _touch(f"{dev}/{name}")
         kernel.attach(f"/dev/{name}", f"{dev}/{name}", ATTR_NOSUID | ATTR_NOEXEC)
     for name in ("pts", "shm"):
         os.mkdir(f"{dev}/{name}", 0o755)
-    group = f",gid={owner + 5}" if own_terminals else ""
+    group = f",gid={owner + _TTY_GROUP}" if own_terminals else ""
     kernel.mount("devpts", f"{dev}/pts", "devpts", NOSUID | NOEXEC, f"newinstance,ptmxmode=0666,mode=0620{group}")
-    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", NOSUID | NODEV, _tmpfs(owner, "1777", tmp_bytes))
     links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
     for name, target in links.items():
         os.symlink(target, f"{dev}/{name}")
@@ -76,7 +84,7 @@ def mount_devices(owner: int, tmp_bytes: int, own_terminals: bool) -> None:
 
 def mount_run(owner: int) -> None:
     """Make a small /run, with the directory of the gateway's socket in it."""
-    kernel.mount("tmpfs", f"{ROOT}/run", "tmpfs", NOSUID | NODEV, _tmpfs(owner, "0755", 16 << 20))
+    kernel.mount("tmpfs", f"{ROOT}/run", "tmpfs", NOSUID | NODEV, _tmpfs(owner, 16 << 20))
     for name in ("orchestrion", "lock", "user"):
         os.mkdir(f"{ROOT}/run/{name}", 0o755)
     kernel.attach("run/guest", f"{ROOT}/run/orchestrion", _NOTHING)
@@ -98,8 +106,8 @@ def _existing(folder: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if os.path.lexists(f"{folder}/{name}")]
 
 
-def _tmpfs(owner: int, mode: str, size: int) -> str:
-    return f"mode={mode},size={size},nr_inodes=65536,uid={owner},gid={owner}"
+def _tmpfs(owner: int, size: int) -> str:
+    return f"mode=0755,size={size},nr_inodes=65536,uid={owner},gid={owner}"
 
 
 def _touch(path: str) -> None:
