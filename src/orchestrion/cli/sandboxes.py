@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -288,14 +290,18 @@ async def _relay(process: Process, *, stdin: bool) -> int:
 
 async def _feed(process: Process) -> None:
     """Send our standard input to the process, then its end."""
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    except ValueError:  # a plain file, which an event loop can't wait for
-        while piece := await asyncio.to_thread(sys.stdin.buffer.read, _PIECE):
-            await process.send(piece)
-    else:
-        while piece := await reader.read(_PIECE):
-            await process.send(piece)
+    async for piece in _input():
+        await process.send(piece)
     await process.close_stdin()
+
+
+async def _input() -> AsyncIterator[bytes]:
+    kind = os.fstat(sys.stdin.fileno()).st_mode
+    if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):  # a file or /dev/null, which an event loop can't wait for
+        while piece := await asyncio.to_thread(sys.stdin.buffer.read, _PIECE):
+            yield piece
+        return
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while piece := await reader.read(_PIECE):
+        yield piece
