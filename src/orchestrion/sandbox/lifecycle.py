@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -22,6 +23,13 @@ log = structlog.get_logger(__name__)
 _YOUNG = 60.0
 _ALIVE = 5.0
 _SHARED = frozenset({"e2b"})  # whose account may hold sandboxes that are not ours
+
+
+@runtime_checkable
+class _Adopting(Protocol):
+    """A provider that mounts workspaces under another user than ours."""
+
+    async def adopt(self, sandbox_id: str) -> None: ...
 
 
 class Lifecycle:
@@ -104,6 +112,12 @@ class Lifecycle:
         provider = self._providers.get(lease.provider)
         if (await provider.capabilities()).gateway:
             await self._doors.open(await provider.info(lease.id), take_over=take_over)
+
+    async def give_files(self, lease: Lease) -> None:
+        """Let the sandbox's user have what the host has put into its workspace while nobody used it."""
+        provider = self._providers.get(lease.provider)
+        if isinstance(provider, _Adopting) and not self._registry.in_use(lease.id):
+            await provider.adopt(lease.id)
 
     # Waking
 

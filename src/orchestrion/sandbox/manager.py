@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import structlog
 
@@ -63,6 +63,13 @@ class Acquired:
     sandbox: Sandbox
     how: How
     lost: str = ""
+
+
+@runtime_checkable
+class _Warming(Protocol):
+    """A provider that can be made ready beforehand."""
+
+    async def warm(self) -> None: ...
 
 
 class Sandboxes:
@@ -163,6 +170,7 @@ class Sandboxes:
         epoch, sandbox = self._open.get(lease.id, (-1, None))
         if sandbox is None or epoch != lease.epoch or not await sandbox.ping():
             return None
+        await self._lifecycle.give_files(lease)
         self._registry.touch(lease.id)
         await self._lifecycle.serve_gateway(lease, take_over=True)
         return Acquired(sandbox, "reused")
@@ -181,6 +189,7 @@ class Sandboxes:
             log.warning("a sandbox could not be brought back", sandbox_id=lease.id, error=error.detail)
             await self.remove(lease.id)
             return f"It could not be brought back: {error.detail}"
+        await self._lifecycle.give_files(current)
         await self._lifecycle.serve_gateway(current, take_over=True)
         if current.fresh:
             await self._lifecycle.tell(current)
@@ -458,6 +467,12 @@ class Sandboxes:
         return [provider for provider, capabilities in able if capabilities.snapshots]
 
     # Health
+
+    async def warm(self) -> None:
+        """Keep ready what the first sandbox needs. Raises `SandboxUnavailable`."""
+        provider = await self._choose(None)
+        if isinstance(provider, _Warming):
+            await provider.warm()
 
     async def probe(self, provider: str | None = None) -> Availability:
         """Say whether sandboxes can be made here, by making one, and in `hybrid` mode which."""
