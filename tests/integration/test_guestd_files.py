@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrion.sandbox.guest import guestd
 from orchestrion.sandbox.guest.guestd import files_http, filesystem, metrics
 from orchestrion.sandbox.guest.guestd.app import App
 from orchestrion.sandbox.guest.guestd.config import Config
@@ -702,3 +704,67 @@ async def _frames(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         while len(buffer) >= 5 and len(buffer) >= 5 + (size := struct.unpack(">I", buffer[1:5])[0]):
             yield json.loads(buffer[5 : 5 + size])
             buffer = buffer[5 + size :]
+
+
+# The daemon as a program.
+
+
+@pytest.fixture
+async def small_disk(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A daemon of its own whose user's home has room for 2 MiB."""
+    home = tmp_path / "small"
+    home.mkdir()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "own.sock"))
+    listener.listen()
+    mounted = 'mount -t tmpfs -o size=2m tmpfs "$HOME" && exec "$0" -m guestd --listener "$1"'
+    process = await asyncio.create_subprocess_exec(
+        "unshare",
+        *(["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]),
+        *("sh", "-c", mounted, sys.executable, str(listener.fileno())),
+        pass_fds=[listener.fileno()],
+        env={**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(guestd.__file__).parent.parent)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    transport = httpx.AsyncHTTPTransport(uds=str(tmp_path / "own.sock"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://guest", timeout=30) as client:
+        try:
+            if not await _answers(client, process):
+                pytest.skip("no file system can be mounted here")
+            yield client
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.communicate()
+            listener.close()
+
+
+async def _answers(client: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
+    asked = asyncio.create_task(client.get("/health"))
+    ended = asyncio.create_task(process.wait())
+    await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    if not asked.done():
+        asked.cancel()
+        return False
+    return (await asked).status_code == 204
+
+
+async def test_a_full_disk_is_said_so_and_has_room_again(small_disk: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+
+    async def write(name: str, size: int) -> httpx.Response:
+        return await small_disk.post("/files", params={"path": name}, content=bytes(size), headers=headers)
+
+    assert (await write("fits", 1 << 20)).status_code == 200
+    full = await write("too-much", 4 << 20)
+    assert (full.status_code, full.json()["code"]) == (507, 507)
+    assert "not enough disk space" in full.json()["message"]
+    body, form_headers = form(("file", "also-too-much", bytes(4 << 20)))
+    assert (await small_disk.post("/files", content=body, headers=form_headers)).status_code == 507
+    # What half an upload took is given back, a moment later.
+    async with asyncio.timeout(20):
+        while (await write("fits-too", 512 << 10)).status_code != 200:
+            await asyncio.sleep(0.05)
+    listed = await small_disk.post("/filesystem.Filesystem/ListDir", json={"path": "~"})
+    assert [entry["name"] for entry in listed.json()["entries"]] == ["fits", "fits-too"]
