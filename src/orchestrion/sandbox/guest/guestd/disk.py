@@ -88,19 +88,26 @@ def measure(places: Iterable[str], limits: GuestLimits) -> str:
     size = count = 0
     seen: set[tuple[int, int]] = set()
     for entry in _entries(places):
-        with contextlib.suppress(OSError):
-            found = entry.stat(follow_symlinks=False)
-            count += 1
-            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-                if (found.st_dev, found.st_ino) in seen:
-                    continue
-                seen.add((found.st_dev, found.st_ino))
-            size += found.st_blocks * _BLOCK
+        count += 1
+        size += _weight(entry, seen)
         if size > limits.disk_mb * MIB:
             return f"over the sandbox's disk limit of {limits.disk_mb} MiB"
         if count > limits.files:
             return f"over the sandbox's limit of {limits.files} files"
     return ""
+
+
+def _weight(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> int:
+    """Return a file's bytes on disk; of one with several names, only at the first."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0
+    if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+        if (found.st_dev, found.st_ino) in seen:
+            return 0
+        seen.add((found.st_dev, found.st_ino))
+    return found.st_blocks * _BLOCK
 
 
 def _entries(places: Iterable[str]) -> Iterator[os.DirEntry[str]]:

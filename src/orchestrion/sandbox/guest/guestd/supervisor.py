@@ -107,6 +107,7 @@ class Supervised:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
         self._begun: asyncio.Future[str] = loop.create_future()
+        self._abandoning: asyncio.Future[None] | None = None
         self._channel, self._text = channel, b""
         channel.setblocking(False)
         loop.add_reader(channel, self._news)
@@ -133,8 +134,12 @@ class Supervised:
             program = cls(*await NURSERY.take())
         except BlockingIOError:
             raise BlockingIOError(_NO_PROCESS) from None
-        await program._tell(launch)
-        word, _, rest = (await program._begun).partition(" ")
+        try:
+            await program._tell(launch)
+            word, _, rest = (await asyncio.shield(program._begun)).partition(" ")
+        except asyncio.CancelledError:
+            program._abandoning = asyncio.ensure_future(program._abandon())
+            raise
         if word == "nofork":
             raise BlockingIOError(_NO_PROCESS)
         if word == "failed":
@@ -144,6 +149,11 @@ class Supervised:
         if not program.ended.done():
             RUNNING.add(program)
         return program
+
+    async def _abandon(self) -> None:
+        """End what nobody waits for any more."""
+        await self._begun
+        await self.kill()
 
     async def _tell(self, launch: Launch) -> None:
         data = launch.encode()
