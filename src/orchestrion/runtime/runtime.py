@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast, get_args
 import structlog
 
 from orchestrion.core import events as ev
-from orchestrion.core.errors import ConfigError, Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import ConfigError, Conflict, InvalidInput, NotFound, SandboxUnavailable
 from orchestrion.core.ids import is_id, new_id
 from orchestrion.core.logs import configure_logs
 from orchestrion.core.settings import SandboxMode, Settings
@@ -80,6 +80,10 @@ class Runtime:
         """Import and build beforehand what the first answer needs."""
         executor = await asyncio.to_thread(lambda: self._worker.executor)
         await executor.models(None).warm()
+        try:
+            await self.sandboxes().warm()
+        except SandboxUnavailable as error:
+            log.warning("no sandbox can be made here", why=error.detail, remedy=error.remedy)
 
     # Sessions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -163,14 +163,17 @@ class Lifecycle:
 
     async def _start_again(self, provider: SandboxProvider, info: SandboxInfo, kept: bool) -> tuple[Sandbox, bool]:
         if info.state == "running":  # it is said to run but does not answer: what is left of it is in the way
-            await provider.pause(info.id, memory=False)
+            await _clear_away(provider, info.id)
         try:
-            return await provider.resume(info.id, memory=kept), kept
+            sandbox = await provider.resume(info.id, memory=kept)
+            if not kept or await sandbox.ping(_ALIVE):
+                return sandbox, kept
         except SandboxGone:
             if not kept:
                 raise
-            log.warning("a paused sandbox had lost its processes", sandbox_id=info.id)
-            return await provider.resume(info.id, memory=False), False
+        log.warning("a paused sandbox had lost its processes", sandbox_id=info.id)
+        await _clear_away(provider, info.id)
+        return await provider.resume(info.id, memory=False), False
 
     # Pausing and ending
 
@@ -344,6 +347,12 @@ class Lifecycle:
         """Hold a sandbox's lock; what is yielded is its lease as it stands. Raises `NotFound`."""
         async with self._registry.locked("sandbox", lease.id):
             yield await self._registry.get(lease.id)
+
+
+async def _clear_away(provider: SandboxProvider, sandbox_id: str) -> None:
+    """End what is left of a sandbox's processes; its files stay."""
+    with suppress(Conflict):  # nothing was left
+        await provider.pause(sandbox_id, memory=False)
 
 
 async def _drop_memory(provider: SandboxProvider, info: SandboxInfo) -> None:
