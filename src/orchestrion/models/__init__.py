@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrion.models.catalog import Catalog, Price, Role, load_catalog
 from orchestrion.models.choice import PLAYBOOK
 from orchestrion.models.complete import broken_off, require_end
-from orchestrion.models.errors import explain, is_model_error, is_transient, retry_after
+from orchestrion.models.errors import explain, is_model_error, is_transient, retry_after, status_of
 from orchestrion.models.registry import NOT_A_MODEL, Models
 from orchestrion.models.retry import with_retries
 from orchestrion.models.secrets import scrub
@@ -25,5 +25,6 @@ __all__ = [
     "require_end",
     "retry_after",
     "scrub",
+    "status_of",
     "with_retries",
 ]

@@ -167,6 +167,11 @@ def _said(error: BaseException) -> str:
     return scrub(line, _sent_secrets(error))[:2000].rstrip(".")
 
 
+def status_of(error: BaseException) -> int | None:
+    """Return the status that the provider answered with, also if the error has been explained; None if it did not."""
+    return next((status for link in _chain(error) if (status := _status(link)) is not None), None)
+
+
 def _unavailable(source: BaseException, status: int | None) -> ModelUnavailable:
     if status is None:
         timed_out = bool(_names(source) & {"TimeoutError", "TimeoutException", "APITimeoutError"})

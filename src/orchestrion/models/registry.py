@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
+from orchestrion.core.errors import NotFound
 from orchestrion.core.events import Usage
 from orchestrion.core.settings import Settings
 from orchestrion.models.build import build, spec_for
 from orchestrion.models.catalog import load_catalog
-from orchestrion.models.choice import PLAYBOOK, Choice, choose
+from orchestrion.models.choice import PLAYBOOK, SANDBOX, TIERS, Choice, choose, offered
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -20,6 +21,7 @@ _PLAYBOOK_ROLES: dict[str, Literal["chat", "data", "research"]] = {
     "chat": "chat",
     "data": "data",
     "research": "research",
+    SANDBOX: "chat",
 }
 
 
@@ -100,6 +102,28 @@ class Models:
         """
         for role in roles or ("chat", "orchestrator"):
             await self.prepare(role)
+
+    def offered(self) -> list[str]:
+        """Return the names by which code in a sandbox may ask for a model: tiers, then `provider:model`."""
+        names = offered(self._settings, self._catalog, self._override)
+        labels = dict.fromkeys(choice.label for choice in names.values())
+        return ["default", *TIERS, *labels]
+
+    async def prepare_named(self, name: str) -> tuple[str, BaseChatModel]:
+        """Return the label and the model that code in a sandbox asks for by `name`.
+
+        Raises:
+            NotFound: There is none of that name; the remedy says which there are.
+            ConfigError: As for `for_role`.
+        """
+        choice = offered(self._settings, self._catalog, self._override).get(name)
+        if choice is None:
+            known = ", ".join(self.offered()[:12])
+            raise NotFound(f"There is no model {name[:100]!r} here.", f"Use one of: {known}.")
+        if choice == self._choice(SANDBOX):
+            return choice.label, await self.prepare(SANDBOX)
+        spec = spec_for(self._settings, choice, self._catalog.role(SANDBOX))
+        return choice.label, await asyncio.to_thread(build, spec)
 
     def price(
         self, label: str, input_tokens: int, output_tokens: int, cache_read_tokens: int, cache_write_tokens: int = 0

@@ -30,6 +30,7 @@ from orchestrion.tracing import write_trace
 
 if TYPE_CHECKING:
     from orchestrion.sandbox import Sandboxes
+    from orchestrion.sandbox.gateway import Grant
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +120,7 @@ class Executor:
     def _flow(self, run: Run, past: Past, history: list[Run]) -> Flow:
         models = self.models(run.request.model)
         decision = past.decision or _decision(run, history)
-        context = self._context(run, past)
+        context = self._context(run, past, models)
         recorder = ModelCallRecorder(context, self._store.blobs, models)
         return Flow(run, context, models, self._agents, recorder, self._store.journal, history, past, decision)
 
@@ -136,8 +137,13 @@ class Executor:
         opened.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return opened
 
-    def _context(self, run: Run, past: Past) -> AgentContext:
-        sandbox = SessionSandbox(self._sandboxes, run.request.sandbox, lambda: self._owner(run.session_id))
+    def _context(self, run: Run, past: Past, models: Models) -> AgentContext:
+        sandbox = SessionSandbox(
+            self._sandboxes,
+            run.request.sandbox,
+            lambda: self._owner(run.session_id),
+            lambda: self._grant(context, models),
+        )
         workspace = self.workspace(run.session_id)
         budget = full_budget(run.request.budget, self._settings)
         meter = Meter(budget, past.usage, past.steps, past.granted, started=monotonic() - past.seconds)
@@ -157,6 +163,11 @@ class Executor:
         )
         sandbox.context = context
         return context
+
+    def _grant(self, context: AgentContext, models: Models) -> Grant:
+        from orchestrion.runtime.model_door import run_grant
+
+        return run_grant(context, models, self._store.blobs)
 
     async def _owner(self, session_id: str) -> str:
         return (await self._store.records.session(session_id, None)).owner

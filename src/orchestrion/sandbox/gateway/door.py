@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import structlog
 from orchestrion.sandbox.gateway.dialler import Dialler, Line, Unreachable
 from orchestrion.sandbox.gateway.egress import EgressReport, Kind
 from orchestrion.sandbox.gateway.forward import BadGateway, Forward, Place, absolute, authority
-from orchestrion.sandbox.gateway.grants import Grant, ModelReply
+from orchestrion.sandbox.gateway.grants import Grant, ModelDoor
 from orchestrion.sandbox.gateway.limits import GatewayLimits
 from orchestrion.sandbox.gateway.peer import Gone, Peer, finish, hang_up
 from orchestrion.sandbox.gateway.policy import Policy, Refusal
@@ -127,7 +128,9 @@ class Door:
             return
         peer, work = Peer(reader, writer, self._limits), Work()
         self._open.add(work)
-        work.task = asyncio.create_task(_turn_away(peer) if crowded else self._serve(peer, work))
+        # In a context of its own: the socket may have been made amid a run, with callbacks and log fields of its own.
+        turn = _turn_away(peer) if crowded else self._serve(peer, work)
+        work.task = asyncio.create_task(turn, context=Context())
         work.task.add_done_callback(lambda _: self._open.discard(work))
 
     async def _serve(self, peer: Peer, work: Work) -> None:
@@ -224,8 +227,7 @@ class Door:
             await peer.refuse(413, f"A model call may have {most} MiB.", kind="request_too_large")
         else:
             work.models = True
-            reply = await peer.unless_gone(lambda: models.answer(method, path, body))
-            await peer.unless_gone(lambda: _send(peer, reply))
+            await peer.unless_gone(lambda: _answer_call(peer, models, method, path, body))
 
     async def _report(self, work: Work, kind: Kind) -> None:
         if work.held is not None:
@@ -236,7 +238,8 @@ class Door:
             await work.held.report.add(_allowed(line), requests=0, bytes_in=bytes_in, bytes_out=bytes_out)
 
 
-async def _send(peer: Peer, reply: ModelReply) -> None:
+async def _answer_call(peer: Peer, models: ModelDoor, method: str, path: str, body: bytes) -> None:
+    reply = await models.answer(method, path, body)
     if isinstance(reply.body, bytes):
         await peer.respond(reply.status, reply.headers, reply.body)
         return

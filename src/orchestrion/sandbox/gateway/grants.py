@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -11,18 +11,28 @@ from orchestrion.core.events import EventBase
 Emit: TypeAlias = Callable[[EventBase], Awaitable[None]]
 
 
+class Pieces(Protocol):
+    """The pieces of an answer, as they come: an async iterator that can be closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """End the call, also one of which no piece was taken yet."""
+        ...
+
+
 @dataclass(frozen=True)
 class ModelReply:
     """The answer to a model call, in the protocol that it was made in.
 
     Attributes:
         status: HTTP status.
-        body: All of it, or its pieces as they come; closing the generator ends the call.
+        body: All of it, or its pieces as they come.
         headers: Further HTTP headers.
     """
 
     status: int
-    body: bytes | AsyncGenerator[bytes, None]
+    body: bytes | Pieces
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
