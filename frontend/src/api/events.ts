@@ -29,7 +29,7 @@ export interface Usage {
 }
 
 export interface RichResult {
-  kind: 'text' | 'png' | 'html' | 'json';
+  kind: 'text' | 'markdown' | 'latex' | 'html' | 'json' | 'chart' | 'png' | 'jpeg' | 'svg' | 'pdf';
   data: string;
 }
 
@@ -142,6 +142,16 @@ export interface SandboxReused extends Event<'sandbox.reused'> {
   sandbox_id: string;
   provider: string;
 }
+export interface SandboxResumed extends Event<'sandbox.resumed'> {
+  sandbox_id: string;
+  provider: string;
+  seconds: number;
+}
+export interface SandboxRestored extends Event<'sandbox.restored'> {
+  sandbox_id: string;
+  provider: string;
+  seconds: number;
+}
 export interface SandboxLost extends Event<'sandbox.lost'> {
   sandbox_id: string;
   provider: string;
@@ -185,6 +195,8 @@ export type RunEvent =
   | ArtifactWritten
   | SandboxCreated
   | SandboxReused
+  | SandboxResumed
+  | SandboxRestored
   | SandboxLost
   | UsageRecorded
   | LlmCalled

@@ -5,6 +5,8 @@ import type { OutputChunk } from '@/lib/run/view';
 
 import { HtmlTable } from './HtmlTable';
 
+const PICTURES = new Set<RichResult['kind']>(['png', 'jpeg', 'svg']);
+
 function pretty(json: string): string {
   try {
     return JSON.stringify(JSON.parse(json), null, 2);
@@ -14,8 +16,10 @@ function pretty(json: string): string {
 }
 
 function Rich({ result }: { result: RichResult }) {
-  if (result.kind === 'png') return <FileImage path={result.data} alt={`Figure ${result.data}`} className="max-h-96" />;
+  if (PICTURES.has(result.kind))
+    return <FileImage path={result.data} alt={`Figure ${result.data}`} className="max-h-96" />;
   if (result.kind === 'html') return <HtmlTable html={result.data} />;
+  if (result.kind === 'chart') return null; // a description of the picture beside it
   if (result.kind === 'json') return <CodeBlock code={pretty(result.data)} language="json" />;
   return <CodeBlock code={result.data} />;
 }

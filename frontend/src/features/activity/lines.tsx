@@ -51,12 +51,15 @@ function sandboxText({ change, provider, seconds, reason }: SandboxItem): string
   if (change === 'created')
     return `A sandbox was made (${provider}${seconds === null ? '' : `, ${formatSeconds(seconds)}`}).`;
   if (change === 'reused') return `The session's sandbox goes on (${provider}), with its files and variables.`;
-  return `The sandbox was lost: ${reason || 'it died'}. Files are kept; live variables are gone.`;
+  if (change === 'resumed') return `The session's sandbox was woken (${provider}), with its files and variables.`;
+  if (change === 'restored')
+    return `The sandbox was started anew on its files (${provider}); its live variables are gone.`;
+  return `The sandbox was lost: ${(reason || 'it died').replace(/\.$/, '')}. The workspace is kept; live variables are gone.`;
 }
 
 export function SandboxLine({ item }: { item: SandboxItem }) {
   return (
-    <Line loud={item.change === 'lost'} icon={<Box size={15} />}>
+    <Line loud={item.change === 'lost' || item.change === 'restored'} icon={<Box size={15} />}>
       {sandboxText(item)}
     </Line>
   );

@@ -145,6 +145,12 @@ const handlers: Handlers = {
   'sandbox.reused': (view, { seq, provider }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'reused', provider, seconds: null, reason: '' });
   },
+  'sandbox.resumed': (view, { seq, provider, seconds }) => {
+    view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'resumed', provider, seconds, reason: '' });
+  },
+  'sandbox.restored': (view, { seq, provider, seconds }) => {
+    view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'restored', provider, seconds, reason: '' });
+  },
   'sandbox.lost': (view, { seq, provider, reason }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'lost', provider, seconds: null, reason });
   },

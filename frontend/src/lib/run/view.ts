@@ -49,7 +49,7 @@ export interface NoticeItem {
 export interface SandboxItem {
   kind: 'sandbox';
   id: string;
-  change: 'created' | 'reused' | 'lost';
+  change: 'created' | 'reused' | 'resumed' | 'restored' | 'lost';
   provider: string;
   seconds: number | null;
   reason: string;
