@@ -215,7 +215,8 @@ def main(descriptor: int, warm: bool) -> None:
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+        # A line at a time, also where PYTHONUNBUFFERED would have its end follow it in a write of its own.
+        stream.reconfigure(errors="backslashreplace", line_buffering=True, write_through=False)  # type: ignore[union-attr]
     # After the installed packages, so that an uploaded `random.py` does not take the place of Python's own.
     sys.path = [entry for entry in sys.path if entry not in (_GUEST, "")]
     sys.path += [_GUEST, ""]

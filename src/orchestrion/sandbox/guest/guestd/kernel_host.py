@@ -27,6 +27,7 @@ Emit: TypeAlias = Callable[..., Awaitable[None]]
 _LINE = 64 * 1024 * 1024
 _PIECE = 32 * 1024
 _BEGIN, _SECOND_INTERRUPT, _HEED, _START = 0.7, 0.3, 0.7, 30
+_TRIES = 3
 _GONE = "Its variables are gone; a new one takes its place."
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -58,6 +59,7 @@ class _Process:
         self.pumps = pumps
         self.user = user
         self.told: Mapping[str, str] = {}
+        self._over = False
         self.used = False
         self._language = language
         self._reader: asyncio.StreamReader
@@ -154,6 +156,10 @@ class _Process:
         return {found.identity for found in family if found.pid == self.program.pid or found.start < tick}
 
     async def end(self) -> None:
+        """Kill it with all that it started."""
+        if self._over:
+            return
+        self._over = True
         await end_or_die(self.program)
         self._writer.close()
         for pump in self.pumps:
@@ -338,6 +344,10 @@ class KernelHost:
 
     async def _start(self) -> _Process:
         self._started_in = self._cwd()
+        for _ in range(_TRIES - 1):
+            # What kills the remains of another program may hit a supervisor that has only begun.
+            with contextlib.suppress(KernelDied):
+                return await _Process.start(self._language, self._config, self._started_in)
         return await _Process.start(self._language, self._config, self._started_in)
 
     async def _replace(self, kernel: _Process) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 _LINE = re.compile(r"\s*(?:[\w.\[\]'\", ]+=\s*)?[!%]")
 _CELL = re.compile(r"\s*%%(\w+)[ \t]*(.*?)\s*\n(.*)", re.DOTALL)
 _STATEMENT = re.compile(r"(\s*)(?:([\w.\[\]'\", ]+?)\s*=\s*)?([!%])\s*(.*)", re.DOTALL)
-_EXPRESSION = re.compile(r"\{([^{}]+)\}|\$(\w+)")
+_EXPRESSION = re.compile(r"(?<!\$)\{([^{}]+)\}|\$(\w+)")
 _STRING = re.compile(r"[rbfuRBFU]{0,2}('''|\"\"\"|'|\")")
 _ENDINGS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
@@ -169,9 +169,10 @@ class Magic:
     def _value(self, match: re.Match[str]) -> str:
         """Replace `{expression}` and `$variable`; what Python doesn't know is the shell's own."""
         try:
-            if match[1] is not None:
-                return str(eval(match[1], self._namespace))  # noqa: S307 - the user's own expression
-            return str(self._namespace[match[2]])
+            if match[2] is not None:
+                return str(self._namespace[match[2]])
+            value = eval(match[1], self._namespace)  # noqa: S307 - the user's own expression
+            return match[0] if isinstance(value, tuple) else str(value)  # `{1,2}` is the shell's
         except Exception:
             return match[0]
 
