@@ -35,19 +35,22 @@ class WorkspaceSync:
     Args:
         root: The directory on the host.
         files: The file system inside.
+        inside: The directory there.
     """
 
-    def __init__(self, root: Path, files: Files) -> None:
+    def __init__(self, root: Path, files: Files, inside: str = INSIDE) -> None:
         self._host = Workspace(root)
         self._files = files
+        self._inside = inside
         self._host_seen: Listing = {}
         self._guest_seen: Listing = {}
 
     async def begin(self) -> None:
-        """Take what is inside as it is, when a sandbox is found again: nothing there is older than here."""
-        self._guest_seen = await self._inside()
-        host = await self._host.snapshot()
-        self._host_seen = {path: stamp for path, stamp in host.items() if _same_size(stamp, self._guest_seen, path)}
+        """Compare both sides when a sandbox is found again: files of one size are taken to be the same."""
+        inside, host = await self._list(), await self._host.snapshot()
+        same = [path for path, stamp in host.items() if path in inside and inside[path][0] == stamp[0]]
+        self._host_seen = {path: host[path] for path in same}
+        self._guest_seen = {path: inside[path] for path in same}
 
     async def push(self) -> None:
         """Bring in what changed on the host, and remove inside what was removed there.
@@ -61,10 +64,10 @@ class WorkspaceSync:
         removed = [path for path in self._host_seen if path not in host]
         _check_size({path: host[path] for path in changed})
         await _together(self._upload(path) for path in changed)
-        await _together(self._files.remove(f"{INSIDE}/{path}") for path in removed)
+        await _together(self._files.remove(f"{self._inside}/{path}") for path in removed)
         self._host_seen = host
         if changed or removed:
-            inside = await self._inside()
+            inside = await self._list()
             touched = {*changed, *removed}
             kept = {path: stamp for path, stamp in self._guest_seen.items() if path not in touched}
             self._guest_seen = {**kept, **{path: inside[path] for path in changed if path in inside}}
@@ -78,7 +81,7 @@ class WorkspaceSync:
         Raises:
             SandboxGone: The sandbox died.
         """
-        inside, host = await self._inside(), await self._host.snapshot()
+        inside, host = await self._list(), await self._host.snapshot()
         free = {path for path in {*host, *self._host_seen} if host.get(path) == self._host_seen.get(path)}
         changed = [
             path
@@ -100,11 +103,11 @@ class WorkspaceSync:
 
     async def _upload(self, path: str) -> None:
         with contextlib.suppress(NotFound):  # removed again since it was listed
-            await self._files.write(f"{INSIDE}/{path}", await self._host.read_bytes(path))
+            await self._files.write(f"{self._inside}/{path}", await self._host.read_bytes(path))
 
     async def _download(self, path: str) -> str:
         try:
-            data = await self._files.read_bytes(f"{INSIDE}/{path}", limit=FILE_BYTES)
+            data = await self._files.read_bytes(f"{self._inside}/{path}", limit=FILE_BYTES)
             await self._host.write_bytes(path, data)
         except SandboxGone:
             raise
@@ -114,10 +117,10 @@ class WorkspaceSync:
             return f"{path} was not copied out of the sandbox: {error.detail}"
         return ""
 
-    async def _inside(self) -> Listing:
+    async def _list(self) -> Listing:
         found: Listing = {}
-        for entry in await self._files.list(INSIDE, depth=_DEPTH):
-            path = entry.path.removeprefix(f"{INSIDE}/")
+        for entry in await self._files.list(self._inside, depth=_DEPTH):
+            path = entry.path.removeprefix(f"{self._inside}/")
             if entry.type == "file" and entry.symlink_target is None and _is_plain(path):
                 found[path] = (entry.size, int(entry.modified_at.timestamp() * 1_000_000))
         return found
@@ -127,10 +130,6 @@ def _is_plain(path: str) -> bool:
     """Say whether the host's listing would show such a path, too; what it would hide isn't copied."""
     parts = path.split("/")
     return all(part and not part.startswith(".") and part != "__pycache__" for part in parts)
-
-
-def _same_size(stamp: Stamp, others: Listing, path: str) -> bool:
-    return path in others and others[path][0] == stamp[0]
 
 
 def _check_size(changed: Listing) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.client.wire import checked, text_of, time_of
-from orchestrion.sandbox.gateway.registries import REGISTRIES
 from orchestrion.sandbox.protocols import Network, SandboxInfo, SandboxSpec, Snapshot
 
 _SESSION = "orchestrion-session"
@@ -37,7 +36,7 @@ def _labels(spec: SandboxSpec) -> dict[str, str]:
 
 def egress(network: Network) -> dict[str, object]:
     """Return what a sandbox may reach, as E2B says it: `network` and `allow_internet_access`."""
-    allowed = [*network.allow, *(REGISTRIES if network.registries else ())]
+    allowed = [*network.allow, *(_registries() if network.registries else ())]
     rules: dict[str, object] = {"allowPublicTraffic": network.public_ports}
     if "*" in allowed:
         rules["denyOut"] = list(network.deny)
@@ -48,6 +47,12 @@ def egress(network: Network) -> dict[str, object]:
     if network.https_ports:
         rules["httpsPorts"] = list(network.https_ports)
     return {"network": rules, "allow_internet_access": bool(allowed)}
+
+
+def _registries() -> tuple[str, ...]:
+    from orchestrion.sandbox.gateway.registries import REGISTRIES  # the gateway is not needed otherwise
+
+    return REGISTRIES
 
 
 def info_of(value: object, idle_seconds: int = 600) -> SandboxInfo:
