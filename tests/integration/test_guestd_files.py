@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from orchestrion.sandbox.guest import guestd
-from orchestrion.sandbox.guest.guestd import files_http, filesystem, metrics
+from orchestrion.sandbox.guest.guestd import files_http, filesystem, metrics, watching
 from orchestrion.sandbox.guest.guestd.app import App
 from orchestrion.sandbox.guest.guestd.config import Config
 from orchestrion.sandbox.guest.guestd.limits import GuestLimits
@@ -118,6 +118,15 @@ async def test_what_is_written_is_read(guest: Guest) -> None:
     assert read.content == data
     assert read.headers["content-length"] == str(len(data))
     assert read.headers["content-disposition"] == 'inline; filename="file.bin"'
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+async def test_a_head_tells_the_length_and_no_more(guest: Guest, size: int) -> None:
+    (guest.home / "file").write_bytes(bytes(size))
+    for _ in range(2):
+        answer = await guest.client.head("/files", params={"path": "file"})
+        assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, str(size), b"")
+    assert len((await guest.read("file")).content) == size
 
 
 async def test_an_empty_file_is_written_and_read(guest: Guest) -> None:
@@ -520,6 +529,18 @@ async def test_what_the_kernel_could_not_keep_is_said_to_be_lost(guest: Guest) -
     assert (lost["code"], "lost" in lost["message"]) == ("data_loss", True)
     one.unlink()
     assert await guest.changes(watcher) == [("REMOVE", "a")]
+
+
+async def test_a_tree_that_is_too_large_is_not_watched_in_part(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_MAX_DIRECTORIES", 5)
+    for number in range(4):
+        (guest.home / f"dir/{number}").mkdir(parents=True)
+    watcher = await guest.watch(guest.home / "dir", recursive=True)
+    (guest.home / "dir/more").mkdir()
+    assert await guest.changes(watcher) == [("CREATE", "more")]
+    assert (await guest.call("GetWatcherEvents", watcherId=watcher))["code"] == "data_loss"
+    refused = await guest.call("CreateWatcher", path="dir", recursive=True)
+    assert (refused["code"], "more directories" in refused["message"]) == ("resource_exhausted", True)
 
 
 async def test_a_stream_of_changes(guest: Guest) -> None:

@@ -43,7 +43,8 @@ class Files:
             return unsatisfiable(int(error.args[0]))
         except FileNotFoundError:
             return error_response(404, f"path '{printable(path)}' does not exist")
-        return respond(source, self._worker, zipped=zipped)
+        response = respond(source, self._worker, zipped=zipped)
+        return await _without_body(response) if request.method == "HEAD" else response
 
     async def upload(self, request: Request) -> Response:
         """Take one or more files."""
@@ -99,6 +100,20 @@ async def _batches(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+async def _without_body(response: Response) -> Response:
+    """Keep only what `HEAD` asks for; a body of known length is left to the server, which sends but its length."""
+    if isinstance(response.body, bytes):
+        return response
+    await response.body.aclose()  # type: ignore[attr-defined]
+    return Response(response.status, response.headers, _nothing())
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """Yield no piece."""
+    return
+    yield b""
 
 
 def _wants_gzip(accepted: str) -> bool:

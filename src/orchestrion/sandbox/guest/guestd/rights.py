@@ -23,7 +23,7 @@ from .config import Config
 from .users import User
 
 _T = TypeVar("_T")
-_THREADS = 16
+_THREADS = 8
 # How long a cancelled call waits for its thread: work on local files ends soon, a hung mount never.
 _PATIENCE = 5.0
 _SETGROUPS = {"x86_64": 116, "aarch64": 159}

@@ -29,6 +29,8 @@ _KINDS = (
     (_DELETE, "EVENT_TYPE_REMOVE"),
 )
 _READ = 256 * 1024
+# What one watch may cover: the kernel's memory for watches is for all users of the machine.
+_MAX_DIRECTORIES = 20_000
 # One answer's worth; the rest stays in the kernel's queue.
 _MAX_CHANGES = 20_000
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse", "fuseblk", "ceph", "9p", "afs")
@@ -186,6 +188,9 @@ class Watch:
 
     def _add(self, name: str) -> bool:
         """Watch the directory `name`; False if it is gone or must not be read."""
+        if len(self._names) >= _MAX_DIRECTORIES:
+            self.lost = True
+            return False
         flags = _MASK | (_DONT_FOLLOW if name else 0)
         path = os.path.join(self.path, name) if name else self.path
         watch: int = _libc.inotify_add_watch(self._fd, os.fsencode(path), ctypes.c_uint32(flags))
