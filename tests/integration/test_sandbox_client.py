@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 
 import pytest
-from guestd_support import alone, daemon
+from lone_guest_support import alone, daemon
 
 from orchestrion.core.errors import SandboxGone
 from orchestrion.sandbox.client import GuestSandbox

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from guestd_support import alone, daemon
+from lone_guest_support import alone, daemon
 
 from orchestrion.core.errors import TooLarge
 from orchestrion.sandbox.client import GuestSandbox
