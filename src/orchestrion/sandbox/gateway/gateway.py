@@ -80,10 +80,14 @@ class Gateway:
         await self._doors[sandbox_id].set_policy(policy)
 
     async def close(self, sandbox_id: str) -> None:
-        """Stop listening for a sandbox and end all it has open; its grants stay until they are revoked."""
+        """Stop listening for a sandbox and end all it has open; runs' grants stay, standing ones end with it."""
         door = self._doors.pop(sandbox_id, None)
         if door is not None:
             await door.close()
+        for held in [held for held in self._grants.get(sandbox_id, []) if held.grant.run_id is None]:
+            await self.revoke(sandbox_id, held.grant)
+        if not self._grants.get(sandbox_id):
+            self._grants.pop(sandbox_id, None)
 
     def grant(self, sandbox_id: str, grant: Grant) -> None:
         """Let a sandbox use the gateway; of several grants the last answers its model calls and takes its events."""
