@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,39 @@ def test_what_others_remove_meanwhile_is_removed(tmp_path: Path) -> None:
     tree.remove(str(tmp_path / "dir"))
     tree.remove(str(tmp_path / "dir/sub/below"))
     assert not (tmp_path / "dir").exists()
+
+
+def test_a_tree_of_any_depth_is_removed_with_few_descriptors(tmp_path: Path) -> None:
+    # Longer than any path can be, deeper than Python recurses and than a process may open directories.
+    place = os.open(tmp_path, os.O_RDONLY)
+    for name in ("kept", *["d" * 10] * 2500):
+        os.mkdir(name, dir_fd=place)
+        below = os.open(name, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.symlink("/", "link", dir_fd=place)
+    os.close(place)
+    kept = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, kept[1]))
+    try:
+        tree.remove(str(tmp_path / "kept" / ("d" * 10)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, kept)
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_removal_that_is_not_permitted_closes_what_it_opened(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may remove everything")
+    (tmp_path / "dir/locked").mkdir(parents=True)
+    (tmp_path / "dir/locked/file").touch()
+    (tmp_path / "dir/locked").chmod(0o500)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PermissionError):
+        tree.remove(str(tmp_path / "dir"))
+    assert len(os.listdir("/proc/self/fd")) == before
+    (tmp_path / "dir/locked").chmod(0o700)
 
 
 def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .connect import Message, RpcError
 from .entries import Describer
@@ -17,6 +18,16 @@ from .users import User
 
 # What one answer may hold, so that a directory with a million files takes neither the daemon's memory nor the host's.
 MAX_ENTRIES = 100_000
+# How many directories are open at once while a tree is removed.
+_LEVELS = 32
+
+
+class _Level(NamedTuple):
+    """An open directory on the way down, and what is yet to be removed from it."""
+
+    fd: int
+    name: str
+    names: list[str]
 
 
 def describe(path: str) -> Message:
@@ -108,7 +119,7 @@ def remove(path: str) -> None:
     """Remove a file, or a directory and all in it; what is missing is removed already.
 
     Raises:
-        RpcError: It is the root, or too deeply nested.
+        RpcError: It is the root.
         OSError: It can't be removed.
     """
     if path == "/":
@@ -130,13 +141,45 @@ def _remove_whole(parent: int, name: str) -> None:
 
 
 def _remove_at(parent: int, name: str) -> None:
-    if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
-        os.unlink(name, dir_fd=parent)
-        return
     try:
-        shutil.rmtree(name, dir_fd=parent)
-    except RecursionError:
-        raise RpcError("resource_exhausted", f"{name} is nested too deeply to be removed in one go.") from None
+        os.unlink(name, dir_fd=parent)
+    except IsADirectoryError:
+        fd = open_path(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            _empty(fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=parent)
+
+
+def _empty(top: int) -> None:
+    """Remove all that is in an open directory, however deep it is nested, with few descriptors at a time.
+
+    What lies too deep is moved to the top and removed from there.
+    """
+    levels = [_Level(top, "", os.listdir(top))]
+    try:
+        while levels[0].names or len(levels) > 1:
+            level = levels[-1]
+            if not level.names:
+                os.close(levels.pop().fd)
+                os.rmdir(level.name, dir_fd=levels[-1].fd)
+                continue
+            name = level.names.pop()
+            try:
+                os.unlink(name, dir_fd=level.fd)
+            except IsADirectoryError:
+                if len(levels) < _LEVELS:
+                    below = open_path(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=level.fd)
+                    levels.append(_Level(below, name, []))
+                    levels[-1].names.extend(os.listdir(below))
+                else:
+                    moved = f".{secrets.token_hex(8)}.removing"
+                    os.rename(name, moved, src_dir_fd=level.fd, dst_dir_fd=top)
+                    levels[0].names.append(moved)
+    finally:
+        for level in levels[1:]:
+            os.close(level.fd)
 
 
 def move(source: str, destination: str, user: User) -> Message:
