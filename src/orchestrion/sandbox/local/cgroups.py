@@ -6,7 +6,6 @@ Version 2 is taken if it has the controllers, else version 1, where each control
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from orchestrion.sandbox.protocols import Limits
 
 _MIB = 1024 * 1024
+_PARENT = "orchestrion"
 _V1 = ("memory", "pids", "freezer", "cpu")
 _WEIGHT, _SHARES = 100, 1024
 # The daemon's own watch ends the biggest process and says so; the kernel's limit is the wall behind it.
@@ -48,17 +48,11 @@ class Hierarchies:
         return "limits for each process and by the guest's own watch (cgroups are not ours to use)"
 
 
-def find(home: Path, root: Path = Path("/sys/fs/cgroup")) -> Hierarchies:
-    """Find out, by making our directories, what can be used.
-
-    Args:
-        home: The data directory; each has groups of its own.
-        root: Where control groups are mounted.
-    """
-    ours = f"orchestrion-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
+def find(root: Path = Path("/sys/fs/cgroup")) -> Hierarchies:
+    """Find out, by making our directories, what can be used; those are shared by all data directories."""
     if (root / "cgroup.controllers").exists():
-        return _find_unified(root, root / ours)
-    found = {name: root / name / ours for name in _V1 if _make(root / name / ours)}
+        return _find_unified(root, root / _PARENT)
+    found = {name: root / name / _PARENT for name in _V1 if _make(root / name / _PARENT)}
     return Hierarchies(found, unified=False)
 
 
@@ -163,16 +157,10 @@ def _removed(path: Path) -> bool:
     return True
 
 
-def tidy(hierarchies: Hierarchies, known: set[str]) -> None:
-    """Remove groups that no sandbox has and that are empty, then our directories if nothing is left in them."""
+def tidy(hierarchies: Hierarchies) -> None:
+    """Remove groups without a process, whoever left them: one that is wanted gets its process at once."""
     for parent in set(hierarchies.directories.values()):
         with contextlib.suppress(OSError):
             for entry in parent.iterdir():
-                if entry.is_dir() and entry.name not in known and time.time() - entry.stat().st_mtime > _YOUNG:
+                if entry.is_dir() and time.time() - entry.stat().st_mtime > _YOUNG:
                     _removed(entry)
-
-
-def leave(hierarchies: Hierarchies) -> None:
-    """Remove our directories, unless sandboxes live in them."""
-    for parent in set(hierarchies.directories.values()):
-        _removed(parent)

@@ -64,7 +64,7 @@ def explore(home: Path, user_home: Path, python: Path | None) -> Ground:
         SandboxUnavailable: There is none; says what forbids it and how to change that.
     """
     system = _system(home, user_home, python)
-    hierarchies = cgroups.find(home)
+    hierarchies = cgroups.find()
     ways: list[tuple[Mode, Layout]] = [("user", "plain")]
     if os.geteuid() == 0:
         ways = [("root", "overlay"), ("root", "plain"), *ways]

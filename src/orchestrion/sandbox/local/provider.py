@@ -23,7 +23,6 @@ from orchestrion.sandbox.local.records import Record, Records, new_id
 from orchestrion.sandbox.locks import Locks, shared
 from orchestrion.sandbox.protocols import Availability, Capabilities, Network, SandboxInfo, SandboxSpec, Snapshot
 
-_READY = 20
 _STRENGTH = 50
 
 _T = TypeVar("_T")
@@ -155,11 +154,7 @@ class LocalProvider:
         """Start a half-born sandbox; if that fails, only with `keep` its files stay."""
         try:
             record = await _in_full(boot.boot, record, cradle, self._records, ground)
-            sandbox = self._sandbox(record)
-            if not await sandbox.ping(_READY):
-                why = self._records.place(record.id).last_words()
-                raise SandboxError(f"The sandbox ended at its start: {why or 'it did not answer'}.")
-            return sandbox
+            return self._sandbox(record)
         except BaseException:
             undo = self._stop if keep else self._forget
             await asyncio.shield(asyncio.to_thread(undo, record.id, ground))
@@ -208,7 +203,7 @@ class LocalProvider:
             self._records.place(name).remove()
         self._records.sweep()
         self._images.sweep()
-        cgroups.tidy(ground.hierarchies, {record.id for record in living})
+        cgroups.tidy(ground.hierarchies)
         return living
 
     async def info(self, sandbox_id: str) -> SandboxInfo:
@@ -384,7 +379,6 @@ class LocalProvider:
         if self._pool is not None and self._ground is not None:
             await _in_full(self._pool.close)
             await _in_full(self._ground.nursery.close)
-            await asyncio.to_thread(cgroups.leave, self._ground.hierarchies)
         self._pool = self._ground = None
 
 

@@ -113,8 +113,14 @@ def _prepare(plan: dict[str, Any], mode: str) -> int | None:
     system.guard_proc()
     _open_low_ports()
     _rehome(plan["moves"])
-    asyncio.run(asyncio.sleep(0))  # a rehearsal: the pages that this writes to are our own from now on
+    _rehearse()
     return namespace
+
+
+def _rehearse() -> None:
+    """Do once what the daemon does at its start: the pages that this writes to are our own from then on."""
+    importlib.import_module("guestd.daemon").Daemon(importlib.import_module("guestd.config").Config())
+    asyncio.run(asyncio.sleep(0))
 
 
 def _move_in(plan: dict[str, Any], namespace: int | None) -> None:
