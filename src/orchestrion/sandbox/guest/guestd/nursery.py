@@ -38,6 +38,11 @@ class Nursery:
         self._losses = 0
 
     @property
+    def own(self) -> frozenset[int]:
+        """The nursery's own pid, if there is one. Its spares adopt nothing, but each has a child that waits."""
+        return frozenset({self._pid} - {0})
+
+    @property
     def pids(self) -> frozenset[int]:
         """The nursery itself and the supervisors that wait in it."""
         return frozenset(pid for pid in (self._pid, *(pid for pid, _ in self._spares)) if pid)

@@ -205,7 +205,7 @@ class Supervised:
         supervisor = table.get(self.supervisor)
         if supervisor is not None and supervisor.state not in "ZX" and self.supervisor in _SUPERVISORS:
             return descendants(self.supervisor, table)
-        roots = orphans(table, NURSERY.pids, _SUPERVISORS | NURSERY.pids)
+        roots = orphans(table, NURSERY.own, _SUPERVISORS | NURSERY.pids)
         return [table[root] for root in roots] + [below for root in roots for below in descendants(root, table)]
 
     async def kill(self, spare: set[Identity] | None = None) -> bool:
