@@ -260,12 +260,12 @@ async def test_repeated_call_ids_do_not_mix_up_results(tmp_path: Path) -> None:
     assert len(set(started)) == 3
 
 
-async def test_without_a_sandbox_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    async with running(tmp_path, by_phase([code("print(1)")])) as (runtime, _):
+async def test_without_a_sandbox_nothing_runs(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    async with running(tmp_path, by_phase([code("print(1)")]), sandbox_python=nothing) as (runtime, _):
         run, events = await to_the_end(runtime, await data_request(runtime))
     assert run.state == "failed"
-    assert "bubblewrap" in events[-1].model_dump_json()
+    assert str(nothing) in events[-1].model_dump_json()
     assert not [event for event in events if event.type == "tool.output"]
 
 

@@ -13,6 +13,9 @@ from orchestrion.sandbox.protocols import Availability, SandboxProvider
 
 log = structlog.get_logger(__name__)
 
+RENTED = frozenset({"e2b"})
+"""Providers elsewhere: their account may hold sandboxes that are not ours, and may limit how long one lives."""
+
 _NAMES = ("microvm", "e2b", "local")
 
 

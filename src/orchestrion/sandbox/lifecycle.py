@@ -12,7 +12,7 @@ import structlog
 
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError, SandboxGone, Unsupported
 from orchestrion.core.settings import Settings
-from orchestrion.sandbox.choosing import Providers
+from orchestrion.sandbox.choosing import RENTED, Providers
 from orchestrion.sandbox.doors import Doors
 from orchestrion.sandbox.protocols import Sandbox, SandboxInfo, SandboxProvider, SandboxSpec
 from orchestrion.sandbox.quotas import Place, Quotas
@@ -22,7 +22,6 @@ log = structlog.get_logger(__name__)
 
 _YOUNG = 60.0
 _ALIVE = 5.0
-_SHARED = frozenset({"e2b"})  # whose account may hold sandboxes that are not ours
 
 
 @runtime_checkable
@@ -301,7 +300,7 @@ class Lifecycle:
             info = known.get(lease.id)
             if info is None or (info.state == "paused", info.memory) != (lease.paused, lease.memory):
                 await self._reconcile(provider, lease)
-        if provider.name in _SHARED:
+        if provider.name in RENTED:
             return
         for info in known.values():
             if info.id not in leases and self._clock() - info.created_at.timestamp() > _YOUNG:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -22,7 +23,7 @@ from orchestrion.core.errors import (
     SandboxUnavailable,
 )
 from orchestrion.core.settings import Settings
-from orchestrion.sandbox.choosing import Providers
+from orchestrion.sandbox.choosing import RENTED, Providers
 from orchestrion.sandbox.doors import Doors
 from orchestrion.sandbox.keeper import Keeper
 from orchestrion.sandbox.lifecycle import Lifecycle
@@ -275,11 +276,13 @@ class Sandboxes:
             QuotaExceeded: As many as may run at once do.
         """
         await self._check_template(spec)
-        if seconds is not None:  # then the lease ends it; the daemon's own watch is only for what nobody keeps
-            spec = replace(spec, idle_seconds=max(spec.idle_seconds, _LONGEST))
+        chosen = await self._choose(provider)
+        if seconds is not None:  # then the lease ends it; what watches for idleness is for those that nobody keeps
+            longest = math.ceil(seconds) if chosen.name in RENTED else _LONGEST
+            spec = replace(spec, idle_seconds=max(spec.idle_seconds, longest))
         sandbox = await self._lifecycle.make(
             spec,
-            await self._choose(provider),
+            chosen,
             seconds=seconds,
             on_timeout=on_timeout,
             auto_resume=auto_resume,
