@@ -217,7 +217,13 @@ class Connection(asyncio.Protocol):
         if isinstance(response.body, bytes):
             await self._send_head(response, last=last, without_body=head.method == "HEAD")
         else:
-            await self._unless_gone(self._stream(response, response.body, head, last=last))
+            try:
+                await self._unless_gone(self._stream(response, response.body, head, last=last))
+            finally:
+                # Here, where nothing cancels it: what it has to end may take its time.
+                close = getattr(response.body, "aclose", None)
+                if close is not None:
+                    await close()
 
     async def _unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work`, and cancel it when the peer goes away."""
@@ -251,10 +257,6 @@ class Connection(asyncio.Protocol):
             # The peer must not take what it has for the whole.
             self.transport.abort()
             raise
-        finally:
-            close = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
         if not sized and not chunked:
             self.transport.close()
 

@@ -85,10 +85,9 @@ def _wrote(pid: int) -> int:
 
 def measure(places: Iterable[str], limits: GuestLimits) -> str:
     """Count what lies in `places`, no further than the limits; say in words which one is passed, "" if none is."""
-    size = count = 0
+    size = 0
     seen: set[tuple[int, int]] = set()
-    for entry in _entries(places):
-        count += 1
+    for count, entry in enumerate(_entries(places), 1):
         size += _weight(entry, seen)
         if size > limits.disk_mb * MIB:
             return f"over the sandbox's disk limit of {limits.disk_mb} MiB"

@@ -107,6 +107,7 @@ class Supervised:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
         self._begun: asyncio.Future[str] = loop.create_future()
+        self._killing: asyncio.Future[bool] | None = None
         self._abandoning: asyncio.Future[None] | None = None
         self._channel, self._text = channel, b""
         channel.setblocking(False)
@@ -209,8 +210,9 @@ class Supervised:
         return [table[root] for root in roots] + [below for root in roots for below in descendants(root, table)]
 
     async def kill(self, spare: set[Identity] | None = None) -> bool:
-        """Kill all of it but `spare`; say whether nothing is left."""
-        return await kill_family(self.members, spare or set())
+        """Kill all of it but `spare`; say whether nothing is left. Once begun, it is done, whoever waits for it."""
+        self._killing = asyncio.ensure_future(kill_family(self.members, spare or set()))
+        return await asyncio.shield(self._killing)
 
     def signal(self, number: int) -> None:
         """Send a signal to the program itself, if it still runs."""
