@@ -79,9 +79,9 @@ def _raise_loopback() -> None:
 @contextlib.contextmanager
 def _names(folder: Path) -> Iterator[None]:
     """Answer for *.lab.test, and for nothing else."""
-    from dnslib.server import DNSServer  # type: ignore[import-untyped]
+    from dnslib.server import DNSLogger, DNSServer  # type: ignore[import-untyped]
 
-    server = DNSServer(_Resolver(), address="127.0.0.1", port=53)
+    server = DNSServer(_Resolver(), address="127.0.0.1", port=53, logger=DNSLogger(logf=lambda _: None))
     server.start_thread()
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\noptions timeout:2\n")

@@ -16,10 +16,19 @@ _outcomes: dict[str, str] = {}
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     """Leave out what runs without a server."""
-    live = [item for item in items if _FIXTURES & set(item.fixturenames) or item.get_closest_marker("skip_debug")]
+    live = [item for item in items if _is_live(item)]
     kept = set(live)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = live
+
+
+def _is_live(item: Any) -> bool:
+    names = set(item.fixturenames)
+    if any(name.startswith("mock") for name in names):
+        return False  # the server is played
+    return bool(_FIXTURES & names) or (
+        "monkeypatch" not in names and item.get_closest_marker("skip_debug") is not None
+    )
 
 
 def pytest_runtest_logreport(report: Any) -> None:

@@ -128,4 +128,5 @@ async def test_memories_and_skills_lie_beside_the_sandbox(sandbox: Sandbox, tmp_
     assert (memories / "user.md").read_text() == "likes tea"
     assert "Say hello" in str((await backend.aread("/skills/greet/SKILL.md")).file_data)
     assert (await backend.aexecute("ls /memories /skills 2>&1")).exit_code != 0
-    assert (await backend.aread("/memories/../skills/greet/SKILL.md")).error is not None
+    with pytest.raises(ValueError, match="traversal"):
+        await backend.aread("/memories/../skills/greet/SKILL.md")

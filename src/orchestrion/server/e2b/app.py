@@ -99,6 +99,11 @@ class Endpoint:
         except OrchestrionError as error:
             log.info("a request was refused", path=raw_path, detail=str(error))
             raise refusal(error) from error
+        except Refusal:
+            raise
+        except Exception:
+            log.exception("a request failed", path=raw_path)
+            raise Refusal(500, "The server made a mistake; its log says more.") from None
 
 
 def _sent_key(request: Request) -> str | None:

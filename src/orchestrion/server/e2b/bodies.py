@@ -136,6 +136,7 @@ class Step(Body):
     args: list[str] = []
     force: bool = False
     files_hash: str | None = None
+    force_upload: bool = False
 
 
 class Build(Body):

@@ -189,10 +189,11 @@ class Builds:
         try:
             await self._build(build, body)
             build.status = "ready"
-        except StepFailed as error:
+        except (StepFailed, OrchestrionError) as error:
             build.fail(str(error))
-        except OrchestrionError as error:
-            build.fail(str(error))
+        except Exception:
+            log.exception("a build failed", build=build.id)
+            build.fail("The build failed by a mistake of this server; its log says more.")
         except asyncio.CancelledError:
             build.fail("The server was stopped.")
             raise

@@ -55,7 +55,7 @@ def forwarded(headers: Iterable[Header], without: frozenset[bytes] = frozenset()
     return [(name, value) for name, value in kept if name not in HOP_BY_HOP | without | named]
 
 
-@dataclass
+@dataclass(eq=False)
 class Connection:
     """A byte stream to a port inside."""
 
