@@ -297,6 +297,12 @@ async def test_the_daemons_own_descriptors_are_out_of_reach(guest: Guest) -> Non
     assert secret.read_bytes() == b"the daemon's"
 
 
+async def test_a_large_upload_that_is_refused_is_told_why(guest: Guest) -> None:
+    (guest.home / "dir").mkdir()
+    answer = await guest.write("dir", bytes(6 << 20))
+    assert (answer.status_code, "not a regular file" in answer.text or "directory" in answer.text) == (400, True)
+
+
 # Forms.
 
 

@@ -110,7 +110,15 @@ def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / str(number)).touch()
     assert len(tree.list_directory(str(tmp_path), 1)) == 5
     (tmp_path / "more").touch()
-    with pytest.raises(RpcError, match="more than 5"):
+    with pytest.raises(RpcError, match="more than the 5 entries"):
+        tree.list_directory(str(tmp_path), 1)
+
+
+def test_a_listing_is_bounded_whatever_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MAX_BYTES", 10_000)
+    for number in range(20):
+        (tmp_path / (f"{number:02}" + "\x01" * 250)).touch()
+    with pytest.raises(RpcError, match="list a part of it"):
         tree.list_directory(str(tmp_path), 1)
 
 

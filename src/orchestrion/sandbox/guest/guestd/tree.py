@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -14,10 +15,12 @@ from typing import NamedTuple
 from .connect import Message, RpcError
 from .entries import Describer
 from .paths import DIRECTORY, give_to, open_directories, open_parent, open_path
+from .problems import printable
 from .users import User
 
 # What one answer may hold, so that a directory with a million files takes neither the daemon's memory nor the host's.
 MAX_ENTRIES = 100_000
+MAX_BYTES = 48 * 1024 * 1024
 # How many directories are open at once while a tree is removed.
 _LEVELS = 32
 
@@ -67,13 +70,20 @@ def list_directory(path: str, depth: int) -> list[Message]:
     real = os.path.realpath(path)
     describer = Describer()
     found: list[Message] = []
+    size = 0
     for entry in _walk(real, depth):
-        if len(found) == MAX_ENTRIES:
-            raise RpcError("resource_exhausted", f"{path} holds more than {MAX_ENTRIES} entries; list a part of it.")
+        if len(found) == MAX_ENTRIES or size > MAX_BYTES:
+            raise RpcError(
+                "resource_exhausted",
+                f"{printable(path)} holds more than the {MAX_ENTRIES} entries or {MAX_BYTES >> 20} MiB that one "
+                "answer may have; list a part of it.",
+            )
         # It may be gone by now.
         with contextlib.suppress(OSError):
             shown = path + entry[len(real) :] if real != "/" else path.rstrip("/") + entry
             found.append(describer.describe(entry, shown))
+            # Names and metadata may be anything, and some take six times their length as JSON.
+            size += len(json.dumps(found[-1]))
     return found
 
 
