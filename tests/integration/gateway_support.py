@@ -113,6 +113,16 @@ async def serving(
         await gateway.aclose()
 
 
+async def echo(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with the request's own head and body."""
+    length = next(
+        (int(line[15:]) for line in head.decode().split("\r\n") if line.lower().startswith("content-length")), 0
+    )
+    body = head + await reader.readexactly(length)
+    writer.write(b"HTTP/1.1 200 OK\r\nKeep-Alive: x\r\nX-Own: 1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    await writer.drain()
+
+
 def here(*hosts: str, port: int, deny: tuple[str, ...] = ()) -> tuple[Network, tuple[str, ...]]:
     """A network that may reach these names at a port of this machine, and the operator's word for that."""
     operator = (f"127.0.0.1:{port}",)

@@ -9,22 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_support import ID, Journal, Names, certificate, here, server, serving
+from gateway_support import ID, Journal, Names, certificate, echo, here, server, serving
 
 from orchestrion.core.errors import NotFound
 from orchestrion.sandbox.gateway import GatewayLimits, Grant
 from orchestrion.sandbox.gateway.egress import EgressReport, Kind
 from orchestrion.sandbox.protocols import Network
-
-
-async def echo(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with the request's own head and body."""
-    length = next(
-        (int(line[15:]) for line in head.decode().split("\r\n") if line.lower().startswith("content-length")), 0
-    )
-    body = head + await reader.readexactly(length)
-    writer.write(b"HTTP/1.1 200 OK\r\nKeep-Alive: x\r\nX-Own: 1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    await writer.drain()
 
 
 async def hold(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
