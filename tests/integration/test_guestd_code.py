@@ -21,7 +21,8 @@ import python_multipart
 GUEST = Path(__file__).parents[2] / "src" / "orchestrion" / "sandbox" / "guest"
 SANDBOX_PYTHON = Path(sys.prefix) / "sandbox" / "bin" / "python"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-needs_tables = pytest.mark.skipif(not SANDBOX_PYTHON.exists(), reason="`make setup` has made no sandbox Python")
+HAS_PYTHON = os.access(SANDBOX_PYTHON, os.X_OK)
+needs_tables = pytest.mark.skipif(not HAS_PYTHON, reason="`make setup` has made no sandbox Python for this user")
 
 
 class Client:
@@ -75,7 +76,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
     for package in (python_multipart, h11):
         source = Path(package.__path__[0])
         (bundle / source.name).symlink_to(source)
-    python = SANDBOX_PYTHON if SANDBOX_PYTHON.exists() else Path(sys.executable)
+    python = SANDBOX_PYTHON if HAS_PYTHON else Path(sys.executable)
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from .config import Config
+from .connect import RpcError
 from .languages import CHANNEL, Cell, Language, Order
 from .proctree import Identity, process_table
 from .pump import Pump, Send, output_pipes
 from .supervisor import Launch, Supervised, describe_status, end_or_die
-from .users import User, lookup
+from .users import User, find_user, lookup
 
 Line: TypeAlias = dict[str, object]
 Emit: TypeAlias = Callable[..., Awaitable[None]]
@@ -37,12 +38,17 @@ class KernelDied(Exception):
 
 
 def account(config: Config) -> User:
-    """Say who runs code: root where the sandbox has one, as E2B's does, else its user."""
-    found = lookup("root") if config.allow_root else None
-    found = found or lookup(config.default_user)
-    if found is None:
-        raise OSError(f"There is no account {config.default_user!r} to run code as.")
-    return found
+    """Say who runs code: root where the sandbox has one, as E2B's does, else its user.
+
+    Raises:
+        OSError: There is no account that may.
+    """
+    if config.allow_root and (root := lookup("root")) is not None:
+        return root
+    try:
+        return find_user("", config)
+    except RpcError as error:
+        raise OSError(error.message) from None
 
 
 def environment(user: User, config: Config) -> dict[str, str]:
