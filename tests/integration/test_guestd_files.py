@@ -118,6 +118,8 @@ async def test_what_is_written_is_read(guest: Guest) -> None:
     assert read.content == data
     assert read.headers["content-length"] == str(len(data))
     assert read.headers["content-disposition"] == 'inline; filename="file.bin"'
+    os.utime(path, (784111777, 784111777))
+    assert (await guest.read(path)).headers["last-modified"] == "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

@@ -9,7 +9,6 @@ import stat
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from mimetypes import MimeTypes
 from urllib.parse import quote
 
@@ -238,7 +237,8 @@ def _headers(source: Source) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Vary": "Accept-Encoding",
         "Accept-Ranges": "bytes",
-        "Last-Modified": format_datetime(modified, usegmt=True),
+        # English, as a program that sets no locale has the plain one.
+        "Last-Modified": f"{modified:%a, %d %b %Y %H:%M:%S} GMT",
         "ETag": _tag(source.found),
     }
 
