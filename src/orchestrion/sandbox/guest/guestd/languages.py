@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from .config import Config
 
 CHANNEL = 3
-_HERE = os.path.dirname(os.path.abspath(__file__))
 _WARM_MIB = 1024
 _SAVE = '_guest_undo+="$(declare -p {name} 2>/dev/null || echo unset {name});"'
 
@@ -79,12 +78,17 @@ def _python(config: Config) -> Sequence[str]:
     return [sys.executable, "-P", "-m", "guestd.kernel", str(CHANNEL), warm]
 
 
+def _beside(name: str) -> str:
+    """Return the path of a file of ours; told when it is used, as a launcher may move the module after its import."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
 def _node(language: str) -> Callable[[Config], Sequence[str]]:
-    return lambda _config: ["node", os.path.join(_HERE, "node_kernel.js"), str(CHANNEL), language]
+    return lambda _config: ["node", _beside("node_kernel.js"), str(CHANNEL), language]
 
 
 def _bash(_config: Config) -> Sequence[str]:
-    with open(os.path.join(_HERE, "bash_kernel.sh")) as file:
+    with open(_beside("bash_kernel.sh")) as file:
         return ["/bin/bash", "--norc", "--noprofile", "-c", file.read(), "bash"]
 
 
