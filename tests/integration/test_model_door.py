@@ -16,6 +16,7 @@ import httpx2
 import openai
 import pytest
 from gateway_support import ID, Served, serving
+from pydantic import SecretStr
 
 from orchestrion.core.events import EventBase, LlmCalled, MessageDelta, UsageRecorded
 from orchestrion.core.settings import Settings
@@ -23,7 +24,7 @@ from orchestrion.middleware.context import AgentContext
 from orchestrion.middleware.meter import Meter
 from orchestrion.models import Models
 from orchestrion.runtime.model_door import run_grant
-from orchestrion.sandbox.gateway import Grant
+from orchestrion.sandbox.gateway import GatewayLimits, Grant
 from orchestrion.sandbox.protocols import Network, Sandbox
 from orchestrion.store.embedded import open_embedded
 from orchestrion.store.models import Budget
@@ -311,6 +312,7 @@ async def test_errors_come_in_the_protocols_own_shape(tmp_path: Path, provider: 
         ("/v1/messages", b"{", "not valid JSON"),
         ("/v1/messages", b"[" * 100_000, "not valid JSON"),
         ("/v1/messages", b"[]", "not a JSON object"),
+        ("/v1/messages", b"[" + b"[]," * 1_000_000 + b"[]]", "too many parts"),
         ("/v1/messages", b'{"model": "default", "messages": []}', "max_tokens"),
         ("/v1/messages", b'{"model": 5, "max_tokens": 1}', "model"),
         ("/v1/messages", b'{"model": "default", "max_tokens": 1, "messages": [{"role": "user"}]}', "content"),
@@ -427,6 +429,34 @@ async def test_a_revoked_grant_ends_a_model_call_and_refuses_the_next(tmp_path: 
         await code.served.gateway.revoke(ID, code.served.grant)
         with pytest.raises(openai.PermissionDeniedError, match="No run uses this sandbox"):
             await client.chat.completions.create(model="default", messages=hello)
+
+
+async def test_what_all_calls_together_hold_of_the_hosts_memory_is_bounded(tmp_path: Path) -> None:
+    limits = GatewayLimits(model_body_bytes=3000, model_bytes=5000)
+    async with (
+        StandIn(lambda _: Reply("Hi.", first_token_delay=30)) as server,
+        serving(tmp_path, Network(), limits=limits) as served,
+    ):
+        settings = Settings(home=tmp_path, anthropic_api_key=SecretStr(KEY), anthropic_base_url=server.url)
+        async with open_embedded(tmp_path) as store:
+
+            async def append(event: EventBase) -> EventBase:
+                return event
+
+            context = AgentContext("run_1", "ses_1", Workspace(tmp_path), settings, append, no_sandbox)
+            served.gateway.grant(ID, run_grant(context, Models(settings), store.blobs))
+            body = {"model": "default", "max_tokens": 9, "messages": [{"role": "user", "content": "x" * 2700}]}
+            statuses = []
+            async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(served.path))) as client:
+                first = asyncio.create_task(client.post("http://gateway/v1/messages", json=body))
+                while not server.active:
+                    await asyncio.sleep(0.01)
+                statuses.append((await client.post("http://gateway/v1/messages", json=body)).status_code)
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+                body["messages"][0]["content"] *= 2  # type: ignore[index]
+                statuses.append((await client.post("http://gateway/v1/messages", json=body)).status_code)
+            assert statuses == [429, 413]
 
 
 async def test_many_calls_at_once_wait_for_each_other(tmp_path: Path) -> None:

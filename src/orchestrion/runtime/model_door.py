@@ -74,7 +74,7 @@ class RunModelDoor:
         wire = _WIRES[path]
         opened = AsyncExitStack()
         try:
-            call = wire.read(await asyncio.to_thread(parse_body, body))
+            call = await asyncio.to_thread(lambda: wire.read(parse_body(body)))
             await opened.enter_async_context(self._place())
             return await self._answer(wire.dialect, call, opened)
         except Exception as error:

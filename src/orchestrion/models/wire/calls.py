@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 from orchestrion.models.wire.terms import BadRequest
 
 T = TypeVar("T")
+_PARTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ def parse_body(content: bytes) -> dict[str, Any]:
     Raises:
         BadRequest: It is not a JSON object.
     """
+    # A few bytes of JSON make an object of many, so what is built is bounded too.
+    if sum(content.count(mark) for mark in (b"[", b"{", b",")) > _PARTS:
+        raise BadRequest("The request body has too many parts")
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

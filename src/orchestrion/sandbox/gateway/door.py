@@ -19,7 +19,7 @@ from orchestrion.sandbox.gateway.egress import EgressReport, Kind
 from orchestrion.sandbox.gateway.forward import BadGateway, Forward, Place, absolute, authority
 from orchestrion.sandbox.gateway.grants import Grant, ModelDoor
 from orchestrion.sandbox.gateway.limits import GatewayLimits
-from orchestrion.sandbox.gateway.peer import Gone, Peer, finish, hang_up
+from orchestrion.sandbox.gateway.peer import Full, Gone, Peer, Room, finish, hang_up
 from orchestrion.sandbox.gateway.policy import Policy, Refusal
 from orchestrion.sandbox.gateway.tunnel import Tunnel
 
@@ -30,6 +30,7 @@ _CUT_OFF = "No run uses this sandbox now, so it reaches nothing outside. Start a
 _NO_MODELS = "Model calls from this sandbox are switched off. Its owner can allow them: ORCHESTRION_SANDBOX_MODELS."
 _NOT_HERE = "This is the sandbox's proxy: it takes CONNECT, http:// URLs, and model calls under /v1/."
 _TOO_MANY = "This sandbox has too many connections open. Close some first."
+_TOO_MUCH = "The model calls of this sandbox are too large together. Make fewer at once."
 _CUT_SECONDS = 10.0
 
 
@@ -80,6 +81,7 @@ class Door:
         self._server: asyncio.Server | None = None
         self._socket: tuple[Path, int] | None = None
         self._open: set[Work] = set()
+        self._model_bytes = [limits.model_bytes]
 
     async def listen(self, path: Path) -> None:
         """Make the socket, whatever the length of its path, and serve it."""
@@ -222,12 +224,23 @@ class Door:
             await peer.refuse(405, f"{path} takes {MODEL_PATHS[path]}.", kind="invalid_request_error")
         elif models is None:
             await peer.refuse(403, _NO_MODELS)
-        elif (body := await peer.small_body(self._limits.model_body_bytes)) is None:
-            most = self._limits.model_body_bytes // 2**20
-            await peer.refuse(413, f"A model call may have {most} MiB.", kind="request_too_large")
         else:
             work.models = True
-            await peer.unless_gone(lambda: _answer_call(peer, models, method, path, body))
+            await self._pass_call(peer, models, method, path)
+
+    async def _pass_call(self, peer: Peer, models: ModelDoor, method: str, path: str) -> None:
+        room = Room(self._model_bytes)
+        try:
+            body = await peer.small_body(self._limits.model_body_bytes, room)
+            if body is None:
+                most = self._limits.model_body_bytes // 2**20
+                await peer.refuse(413, f"A model call may have {most} MiB.", kind="request_too_large")
+            else:
+                await peer.unless_gone(lambda: _answer_call(peer, models, method, path, body))
+        except Full:
+            await peer.refuse(429, _TOO_MUCH, kind="rate_limit_error")
+        finally:
+            room.give_back()
 
     async def _report(self, work: Work, kind: Kind) -> None:
         if work.held is not None:

@@ -13,6 +13,7 @@ class GatewayLimits:
         connections: At once.
         head_bytes: Of a request's or a response's head.
         model_body_bytes: Of a model call.
+        model_bytes: Of all model calls that wait or are under way, together.
         head_seconds: For a request's head, from its first byte; also for a TLS ClientHello.
         body_seconds: For the body of a model call.
         keep_seconds: A connection may wait this long for its next request.
@@ -24,6 +25,7 @@ class GatewayLimits:
     connections: int = 256
     head_bytes: int = 64 * 1024
     model_body_bytes: int = 32 * 1024 * 1024
+    model_bytes: int = 128 * 1024 * 1024
     head_seconds: float = 15
     body_seconds: float = 120
     keep_seconds: float = 120

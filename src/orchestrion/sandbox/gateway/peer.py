@@ -21,6 +21,34 @@ class Gone(Exception):
     """The other side went away, or kept us waiting for too long."""
 
 
+class Full(Exception):
+    """As much is kept for this sandbox as may be."""
+
+
+class Room:
+    """A part of a sandbox's share of memory.
+
+    Args:
+        share: The bytes that are left, shared by all.
+    """
+
+    def __init__(self, share: list[int]) -> None:
+        self._share = share
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """Take some. Raises `Full` if it is not there."""
+        if self._share[0] < count:
+            raise Full
+        self._share[0] -= count
+        self._taken += count
+
+    def give_back(self) -> None:
+        """Give all of it back."""
+        self._share[0] += self._taken
+        self._taken = 0
+
+
 class Peer:
     """Reads requests and writes responses.
 
@@ -81,14 +109,24 @@ class Peer:
             else:
                 raise Gone
 
-    async def small_body(self, limit: int) -> bytes | None:
-        """Return the request's body; None if it is longer than `limit` bytes. Raises as `body`."""
+    async def small_body(self, limit: int, room: Room | None = None) -> bytes | None:
+        """Return the request's body; None if it is longer than `limit` bytes. Raises as `body`.
+
+        Args:
+            limit: The most there may be.
+            room: What it is kept in, for the caller to give back.
+
+        Raises:
+            Full: There is no room for it now.
+        """
         content = bytearray()
         async with _deadline(self._limits.body_seconds):
             async for piece in self.body():
                 content += piece
                 if len(content) > limit:
                     return None
+                if room is not None:
+                    room.take(len(piece))
         return bytes(content)
 
     async def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
