@@ -123,7 +123,6 @@ def test_a_new_sandbox_has_e2bs_defaults() -> None:
     "fields",
     [
         {"volumeMounts": [{"name": "v", "path": "/v"}]},
-        {"mcp": {"browser": {}}},
         {"iam": {"tokens": {"x": {}}}},
         {"network": {"rules": {"x.test": []}}, "surprise": 1},
         {"network": {"rules": {"x.test": [{"transform": {}}]}}},

@@ -74,6 +74,8 @@ class NewSandbox(Body):
     network: NetworkBody = NetworkBody()
     metadata: dict[str, str] = {}
     env_vars: dict[str, str] = {}
+    # For the record only: the client itself starts the gateway that this configures, if the template has one.
+    mcp: dict[str, object] = {}
 
 
 class Connect(Body):

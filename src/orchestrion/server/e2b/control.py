@@ -104,6 +104,8 @@ class Control:
                 keep_memory=body.auto_pause_memory,
             )
             await self._begin(sandbox, built)
+        except NotFound:
+            raise Refusal(404, f"There is no template {body.template_id}.") from None
         except OrchestrionError as error:
             raise refusal(error) from error
         self.history.note(sandbox.id, f"made of the template {spec.template}")
