@@ -112,8 +112,8 @@ class Nursery:
     def _ask(self) -> socket.socket:
         """Ask the zygote for one; a zygote that has died meanwhile is started anew, once."""
         for last in (False, True):
-            control = self._running()
             try:
+                control = self._running()
                 control.send(self._mode.encode())
                 _text, fds, _, _ = socket.recv_fds(control, 64, 1)
                 if fds:

@@ -42,7 +42,7 @@ class LocalProvider:
     def __init__(self, home: Path, python: Path | None = None, *, pool: int = 2) -> None:
         self._home = home.absolute()
         self._user_home = Path("~").expanduser()
-        self._python = python
+        self._python = None if python is None else python.absolute()
         self._size = pool
         self._pool: Pool | None = None
         self._records = Records(self._home / "sandboxes")
