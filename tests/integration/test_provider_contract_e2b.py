@@ -35,7 +35,7 @@ class Endpoint:
         self.folder = home / "e2b"
         self.log = (home.parent / "serve.log").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrion", "sandbox", "serve", "--port", str(self.port)],
+            [str(Path(sys.executable).with_name("orchestrion")), "sandbox", "serve", "--port", str(self.port)],
             env={**os.environ, "ORCHESTRION_HOME": str(home), "SANDBOX_MODE": "local"},
             stdout=self.log,
             stderr=subprocess.STDOUT,

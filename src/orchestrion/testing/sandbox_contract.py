@@ -490,18 +490,20 @@ async def _end(process: Process) -> ProcessEnd:
 async def _listens(address: PortAddress) -> bool:
     try:
         return b" 200 " in (await _request(address, "/")).split(b"\r\n")[0]
-    except PortClosed:
+    except (PortClosed, EOFError):
         return False
 
 
 async def _request(address: PortAddress, path: str, headers: str = "", after: bytes = b"") -> bytes:
-    """Send a request by hand and return all that comes."""
+    """Send a request by hand, then `after` once it is answered, and return all that comes."""
     reader, writer = await address.dial()
     try:
         extra = "".join(f"{name}: {value}\r\n" for name, value in address.headers.items() if name.lower() != "host")
         close = "" if headers else "Connection: close\r\n"
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address.host}\r\n{extra}{headers}{close}\r\n".encode() + after)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address.host}\r\n{extra}{headers}{close}\r\n".encode())
         async with asyncio.timeout(20):
-            return await reader.read(-1)
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(after)
+            return head + await reader.read(-1)
     finally:
         writer.close()
