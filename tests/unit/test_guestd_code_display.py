@@ -6,9 +6,11 @@ import base64
 import datetime
 import enum
 import math
+from pathlib import Path
 
 import pytest
 
+from orchestrion.sandbox.guest.guestd import notebook
 from orchestrion.sandbox.guest.guestd.display import MAX_TEXT, bundle_of, result_of
 from orchestrion.sandbox.guest.guestd.magics import Magic, UnsupportedMagic, translated
 from orchestrion.sandbox.guest.guestd.traces import error_of
@@ -135,3 +137,17 @@ def test_an_unknown_magic_names_those_there_are() -> None:
 def test_a_commands_lines_and_variables() -> None:
     magic = Magic({"name": "a b", "parts": [1]}, eval)
     assert magic.lines("echo '$name' {parts[0] + 1} ${HOME:+home} {1,2}") == ["a b 2 home 1 2"]
+
+
+def test_matplotlib_finds_the_list_of_fonts_that_was_made_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, place = tmp_path / "seeds", tmp_path / "config"
+    seeds.mkdir()
+    (seeds / "fontlist-v1.json").write_text("{}")
+    monkeypatch.setattr(notebook, "_SEEDS", str(seeds))
+    monkeypatch.setenv("MPLCONFIGDIR", str(place))
+    notebook._seed_fonts()
+    (place / "fontlist-v1.json").write_text("own")
+    notebook._seed_fonts()
+    assert (place / "fontlist-v1.json").read_text() == "own"

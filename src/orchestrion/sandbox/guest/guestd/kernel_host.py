@@ -28,7 +28,7 @@ Emit: TypeAlias = Callable[..., Awaitable[None]]
 _LINE = 64 * 1024 * 1024
 _PIECE = 32 * 1024
 _BEGIN, _SECOND_INTERRUPT, _HEED, _START = 0.7, 0.3, 0.7, 30
-_TRIES = 3
+_TRIES, _LAST_WORDS = 3, 0.2
 _GONE = "Its variables are gone; a new one takes its place."
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -108,7 +108,6 @@ class _Process:
         for pump in self.pumps:
             pump.drop()
         self._reader, self._writer = await asyncio.open_connection(sock=channel, limit=_LINE)
-        # A child may hold the channel open after its interpreter is gone, so the end of file alone won't tell.
         self.program.ended.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(_START):
@@ -120,8 +119,8 @@ class _Process:
             raise
 
     def _ended(self, _status: object) -> None:
-        if not self._reader.at_eof():
-            self._reader.feed_eof()
+        # A child may hold the channel open after its interpreter is gone; its last words have come by then.
+        asyncio.get_running_loop().call_later(_LAST_WORDS, self._writer.transport.abort)
 
     async def order(self, cell: Cell, config: Config, cwd: str | None) -> None:
         """Hand it a cell."""
@@ -140,7 +139,7 @@ class _Process:
         try:
             line = await self._reader.readline()
             message = json.loads(line) if line else None
-        except (ValueError, OSError):
+        except (ValueError, OSError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise KernelDied

@@ -17,7 +17,7 @@ from . import display as showing
 
 Show: TypeAlias = "Callable[[showing.Bundle], None]"
 
-_SEEDS = "/opt/orchestrion/matplotlib"
+_SEEDS = "/opt/orchestrion/matplotlib-cache"
 _SHIMS = ("IPython", "IPython.core", "IPython.core.display", "IPython.core.display_functions", "IPython.display")
 
 
