@@ -73,6 +73,7 @@ class SessionSandbox:
         sandbox, before = acquired.sandbox, self._current
         self._current = sandbox
         if before is None or before.id != sandbox.id:
+            await self._leave(before)
             await self._use(sandbox)
         for event in _news(acquired, before, round(monotonic() - begun, 4)):
             await context.emit(event)
@@ -88,11 +89,15 @@ class SessionSandbox:
 
     async def release(self) -> None:
         """The run is over: nothing more goes out on its account, and the sandbox may rest."""
-        sandbox, grant = self._current, self._grant
-        self._current = self._grant = None
+        sandbox, self._current = self._current, None
         self._held.close()
-        if sandbox is not None and grant is not None:
-            await self._sandboxes().gateway.revoke(sandbox.id, grant)
+        await self._leave(sandbox)
+        self._grant = None
+
+    async def _leave(self, sandbox: Sandbox | None) -> None:
+        """Cut a sandbox off that the run uses no more."""
+        if sandbox is not None and self._grant is not None:
+            await self._sandboxes().gateway.revoke(sandbox.id, self._grant)
 
     def _bound(self) -> RunContext:
         if self.context is None:
