@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import httpcore
 import httpx
 
-from orchestrion.core.errors import SandboxError
+from orchestrion.core.errors import InvalidInput, SandboxError
 from orchestrion.sandbox.client.transport import CONNECT_SECONDS, Body, Pool, Reply
 from orchestrion.sandbox.protocols import ENVD_PORT, PortAddress
 
 # Only under these does E2B serve envd on one shared host; see docs of its SDK, `sandbox.<domain>`.
 _SHARED = ("e2b.app", "e2b.dev", "e2b.pro", "foxtrot-2.e2b.dev")
 _HTTPS = 443
+_DOMAIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,250})(?::([0-9]{1,5}))?")
 
 
 class _Backend(httpcore.AnyIOBackend):
@@ -41,6 +43,9 @@ class EdgeTransport:
         sandbox_id: Whom to reach.
         headers: Sent with every request (a traffic token, say).
         ssl_context: What certificates are believed; by default those of the system's.
+
+    Raises:
+        InvalidInput: The domain is none.
     """
 
     ours = False
@@ -53,8 +58,7 @@ class EdgeTransport:
         *,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        name, _, port = domain.partition(":")
-        self._domain, self._port = name, int(port) if port else _HTTPS
+        self._domain, self._port = _parts(domain)
         self._id = sandbox_id
         self._extra = dict(headers or {})
         self._ssl = ssl_context or httpx.create_ssl_context()
@@ -98,6 +102,13 @@ class EdgeTransport:
 
     def _unreachable(self) -> SandboxError:
         return SandboxError(f"Sandboxes at {self._domain} can't be reached.", "Check the network and the domain.")
+
+
+def _parts(domain: str) -> tuple[str, int]:
+    match = _DOMAIN.fullmatch(domain)
+    if match is None:
+        raise InvalidInput(f"{domain[:80]!r} is not a domain for sandboxes.", "Set E2B_DOMAIN to host or host:port.")
+    return match[1], int(match[2] or _HTTPS)
 
 
 def resolvable(host: str) -> str:

@@ -44,6 +44,7 @@ class GuestSandbox:
         default_cwd: Where commands and processes start.
         on_close: Ends the sandbox as a whole; called once.
         alive: Whether it may still live, as far as the host knows without asking it.
+        on_trouble: Ends its processes when they don't heed us any more, and keeps its files; by default `on_close`.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class GuestSandbox:
         default_cwd: str,
         on_close: Callable[[], Awaitable[None]],
         alive: Callable[[], bool] | None = None,
+        on_trouble: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._id = sandbox_id
         self._provider = provider
@@ -64,6 +66,7 @@ class GuestSandbox:
         self._cwd = default_cwd
         self._on_close = on_close
         self._alive = alive
+        self._on_trouble = on_trouble or on_close
         self._closed = False
         self._settling: set[asyncio.Task[None]] = set()
         self._guest = Guest(transport, access_token, self._ready)
@@ -183,11 +186,14 @@ class GuestSandbox:
 
     async def close(self) -> None:
         """End it and every process in it. Never raises; may be called twice."""
+        await self._end(self._on_close)
+
+    async def _end(self, how: Callable[[], Awaitable[None]]) -> None:
         if self._closed:
             return
         self._closed = True
         with contextlib.suppress(Exception):
-            await self._on_close()
+            await how()
         await self._transport.aclose()
 
     def _ready(self) -> None:
@@ -201,7 +207,7 @@ class GuestSandbox:
             yield
         except SandboxGone:
             # Our own daemon never breaks off unless it dies. Elsewhere the network may have failed for a moment.
-            await self._soon(self.close() if self._transport.ours else self._settle(mark))
+            await self._soon(self._end(self._on_trouble) if self._transport.ours else self._settle(mark))
             if self._closed:
                 raise
             raise SandboxError("The connection to the sandbox broke in the middle of a call.", "Try again.") from None
@@ -216,7 +222,7 @@ class GuestSandbox:
         order is given.
         """
         if not await (commands.reap(self._guest, mark) if mark else self.ping(_HEALTH_SECONDS)):
-            await self.close()
+            await self._end(self._on_trouble)
 
     async def _soon(self, work: Awaitable[None]) -> None:
         """Carry something out to its end, even if the caller is cancelled meanwhile."""
