@@ -323,6 +323,29 @@ async def test_the_first_of_a_kind_is_told_at_once_and_the_rest_in_sums() -> Non
     assert [event.requests for event in journal.egress("denied")] == [1, 999]
 
 
+async def test_nothing_is_left_open_however_a_connection_ends(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async with server(hold) as port:
+        network, operator = here("good.example", port=port)
+        async with serving(tmp_path, network, operator=operator, names=Names(good_example=["127.0.0.1"])) as served:
+            before = descriptors()
+            for number in range(30):
+                _, reader, writer = await served.tunnel(f"good.example:{port}")
+                writer.write(b"go\r\n\r\n")
+                await reader.readexactly(5)
+                if number % 3 == 0:
+                    writer.transport.abort()
+                elif number % 3 == 1:
+                    writer.write_eof()
+                    await reader.read()
+                writer.close()
+            async with asyncio.timeout(10):
+                while descriptors() > before:
+                    await asyncio.sleep(0.05)
+
+
 async def test_a_path_of_any_length_and_a_socket_left_behind(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     for _ in range(2):

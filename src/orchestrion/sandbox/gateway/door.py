@@ -19,7 +19,7 @@ from orchestrion.sandbox.gateway.egress import EgressReport, Kind
 from orchestrion.sandbox.gateway.forward import BadGateway, Forward, Place, absolute, authority
 from orchestrion.sandbox.gateway.grants import Grant, ModelDoor
 from orchestrion.sandbox.gateway.limits import GatewayLimits
-from orchestrion.sandbox.gateway.peer import Full, Gone, Peer, Room, finish, hang_up
+from orchestrion.sandbox.gateway.peer import Full, Gone, Peer, Room, finish, hang_up, let_go
 from orchestrion.sandbox.gateway.policy import Policy, Refusal
 from orchestrion.sandbox.gateway.tunnel import Tunnel
 
@@ -181,6 +181,7 @@ class Door:
         except Refusal as refusal:
             await self._report(work, _denied(line.permit.host, line.permit.port, refusal))
         finally:
+            let_go(line.writer)
             await self._report_bytes(work, line, tunnel.bytes_in, tunnel.bytes_out)
 
     async def _forward(self, peer: Peer, request: h11.Request, place: Place, work: Work) -> None:

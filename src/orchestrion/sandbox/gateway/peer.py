@@ -278,6 +278,12 @@ def _lose(task: asyncio.Task[T], lost: Callable[[T], None]) -> None:
         lost(task.result())
 
 
+def let_go(writer: asyncio.StreamWriter) -> None:
+    """Close a connection; what is still to be sent has a moment for it."""
+    writer.close()
+    asyncio.get_running_loop().call_later(_LINGER_SECONDS, hang_up, writer)
+
+
 def hang_up(writer: asyncio.StreamWriter) -> None:
     """Drop a connection at once, whatever is still to be sent."""
     with suppress(Exception):
