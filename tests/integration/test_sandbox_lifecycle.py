@@ -100,7 +100,7 @@ async def test_long_unused_its_files_outlive_its_processes(boxes: Sandboxes, clo
     held = await boxes.held(made.sandbox.id)
     assert (held.info.state, held.info.memory) == ("paused", False)
     again = await boxes.acquire(SES, workspace)
-    assert (again.how, again.sandbox.id) == ("restored", made.sandbox.id)
+    assert (again.how, again.sandbox.id, again.lost) == ("restored", made.sandbox.id, "")
     assert await again.sandbox.files.read_bytes("/home/user/own.txt") == b"kept"
     assert await shown(again.sandbox, "x") == "NameError"
     assert (workspace / "shared.txt").read_bytes() == b"shared"
@@ -117,7 +117,7 @@ async def test_after_a_crash_it_is_restored_on_its_files(boxes: Sandboxes, works
     with pytest.raises(SandboxGone):
         await made.sandbox.run_command("true")
     again = await boxes.acquire(SES, workspace)
-    assert (again.how, again.sandbox.id) == ("restored", made.sandbox.id)
+    assert (again.how, again.sandbox.id, again.lost) == ("restored", made.sandbox.id, "")
     assert await again.sandbox.files.read_bytes("/home/user/own.txt") == b"kept"
     assert await shown(again.sandbox, "x") == "NameError"
 
@@ -130,7 +130,7 @@ async def test_one_that_dies_while_it_is_paused_is_restored(
     await boxes.pause(made.sandbox.id)
     os.kill(pid, signal.SIGKILL)
     again = await boxes.acquire(SES, workspace)
-    assert (again.how, again.sandbox.id) == ("restored", made.sandbox.id)
+    assert (again.how, again.sandbox.id, again.lost) == ("restored", made.sandbox.id, "")
     assert await shown(again.sandbox, "1") == "1"
 
 

@@ -237,6 +237,7 @@ class LocalProvider:
             default_cwd=home_of(record.spec),
             on_close=lambda: self._end_life(record),
             alive=record.alive,
+            on_trouble=lambda: self._kill(record),
         )
         self._open[record.id] = record.lifecycle, sandbox, transport
         return sandbox
@@ -247,6 +248,12 @@ class LocalProvider:
             record = await self._read(life.id)
             if record.lifecycle == life.lifecycle and record.alive():
                 await self.remove(life.id)
+
+    async def _kill(self, life: Record) -> None:
+        """End a sandbox that heeds nobody, unless it began another life meanwhile; its files can be resumed."""
+        with contextlib.suppress(NotFound):
+            if (await self._read(life.id)).lifecycle == life.lifecycle:
+                await _in_full(self._stop, life.id, await self._explored())
 
     async def _drop(self, sandbox_id: str) -> None:
         """Break our connections to a sandbox that was paused or has ended."""
