@@ -85,12 +85,18 @@ class Control:
 
     async def _create(self, owner: str, body: bodies.NewSandbox) -> Response:
         built = self._catalogue.find(owner, body.template_id)
+        template = built.snapshot if built else body.template_id
         spec = SandboxSpec(
             owner=owner,
-            template=built.snapshot if built else body.template_id,
+            template=template,
             limits=self._limits,
             idle_seconds=_IDLE_SECONDS,
-            env={**built.envs, **body.env_vars} if built else body.env_vars,
+            env={
+                "E2B_SANDBOX": "true",
+                "E2B_TEMPLATE_ID": template,
+                **(built.envs if built else {}),
+                **body.env_vars,
+            },
             metadata=body.metadata,
             network=bodies.network(body),
             root=True,
