@@ -1,6 +1,6 @@
 """The persistent Python: runs cells one after another in one namespace and reports what they gave.
 
-A process of its own, started by `python -m guestd.kernel` or by calling `main` in a forked child. Cells and results
+A process of its own, which calls `main`: a new Python or a forked child. Cells and results
 travel over a socket, a line of JSON each; what a cell prints goes to the file descriptors 1 and 2 like that of any
 program, so the output of its child processes is there too.
 """
@@ -221,7 +221,3 @@ def main(descriptor: int, warm: bool) -> None:
     sys.path = [entry for entry in sys.path if entry not in (_GUEST, "")]
     sys.path += [_GUEST, ""]
     Kernel(channel, warm).serve()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2] == "warm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -73,23 +74,32 @@ def _shell(order: Order) -> bytes:
     return b"".join(text.replace("\0", "").encode() + b"\0" for text in ("\n".join(before), order.cell.code))
 
 
+def _source(name: str) -> str:
+    """Return a file beside this one, which may lie in an archive."""
+    data = pkgutil.get_data(__package__, name)
+    if data is None:
+        raise ImportError(f"{name} is missing beside {__name__}")
+    return data.decode()
+
+
+# Read when the daemon is imported: in a process that was forked and moved to another root the paths hold no more.
+_NODE_SOURCE = f"(() => {{{_source('node_kernel.js')}}})()"  # a scope of its own: cells share the global one
+_BASH_SOURCE = _source("bash_kernel.sh")
+
+
 def _python(config: Config) -> Sequence[str]:
-    warm = "warm" if config.limits.memory_mb >= _WARM_MIB else "cold"
-    return [sys.executable, "-P", "-m", "guestd.kernel", str(CHANNEL), warm]
-
-
-def _beside(name: str) -> str:
-    """Return the path of a file of ours; told when it is used, as a launcher may move the module after its import."""
-    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+    home = os.path.dirname(sys.modules[__package__].__path__[0])
+    warm = config.limits.memory_mb >= _WARM_MIB
+    code = f"import sys; sys.path.insert(0, {home!r}); from guestd.kernel import main; main({CHANNEL}, {warm})"
+    return [sys.executable, "-P", "-c", code]
 
 
 def _node(language: str) -> Callable[[Config], Sequence[str]]:
-    return lambda _config: ["node", _beside("node_kernel.js"), str(CHANNEL), language]
+    return lambda _config: ["node", "-e", _NODE_SOURCE, str(CHANNEL), language]
 
 
 def _bash(_config: Config) -> Sequence[str]:
-    with open(_beside("bash_kernel.sh")) as file:
-        return ["/bin/bash", "--norc", "--noprofile", "-c", file.read(), "bash"]
+    return ["/bin/bash", "--norc", "--noprofile", "-c", _BASH_SOURCE, "bash"]
 
 
 LANGUAGES = {

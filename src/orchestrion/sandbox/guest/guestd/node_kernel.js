@@ -4,7 +4,7 @@
 // await and lets a later cell declare a name anew. Cells and results travel over a socket, a line of JSON each; what a
 // cell prints goes to the descriptors 1 and 2.
 //
-// Arguments: the channel's descriptor, and `javascript` or `typescript`.
+// It runs as `node -e <this text>`, with the channel's descriptor and `javascript` or `typescript` as arguments.
 'use strict';
 
 const inspector = require('node:inspector');
@@ -39,7 +39,7 @@ const FORMATS = {
   'application/javascript': 'javascript',
 };
 
-const [descriptor, language] = process.argv.slice(2);
+const [descriptor, language] = process.argv.slice(1);
 process.argv.length = 1;
 const channel = new net.Socket({ fd: Number(descriptor), readable: true, writable: true });
 const session = new inspector.Session();
@@ -188,7 +188,7 @@ function asScript(code) {
 
 // Running.
 
-const RUN = new vm.Script(`${ACCESS}.run()`, { filename: __filename });
+const RUN = new vm.Script(`${ACCESS}.run()`, { filename: 'node:kernel' });
 
 /** Evaluate so that a SIGINT ends an endless loop. */
 function evaluate(code) {
@@ -222,7 +222,7 @@ async function valueOf(remote) {
 function errorOf(thrown) {
   if (!(thrown instanceof Error)) return { name: 'Error', value: shorten(util.inspect(thrown), MAX_TRACE), traceback: '' };
   const lines = String(thrown.stack ?? thrown).split('\n');
-  const own = lines.filter((line) => !/^\s+at .*(node:|node_kernel\.js)/.test(line));
+  const own = lines.filter((line) => !/^\s+at .*(node:|\[eval\])/.test(line));
   return { name: thrown.name, value: shorten(String(thrown.message), MAX_TRACE), traceback: shorten(own.join('\n'), MAX_TRACE) };
 }
 
