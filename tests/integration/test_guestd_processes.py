@@ -281,6 +281,24 @@ async def test_a_slow_reader_slows_the_process_down(daemon: Guest) -> None:
     assert await gone(followed.pid)
 
 
+async def test_the_time_a_reader_takes_does_not_count(daemon: Guest) -> None:
+    script = "head -c 30M /dev/zero; echo; echo end"
+    async with daemon.started("/bin/sh", "-c", script, headers={**BOUND, "Connect-Timeout-Ms": "1500"}) as followed:
+        await asyncio.sleep(3)
+        done = await followed.all()
+    assert done.output["stdout"].endswith(b"end\n")
+
+
+async def test_killing_one_family_leaves_the_spares(daemon: Guest) -> None:
+    for _ in range(5):
+        async with daemon.started("/bin/sh", "-c", "kill -9 $PPID; sleep 60", headers=BOUND) as followed:
+            pid = followed.pid
+            await asyncio.sleep(0.05)
+        assert await gone(pid)
+        for number in range(3):
+            assert (await daemon.run(f"echo {number}")).output["stdout"] == b"%d\n" % number
+
+
 async def test_many_at_once(daemon: Guest) -> None:
     done = await asyncio.gather(*(daemon.run(f"echo {number}") for number in range(40)))
     assert [int(one.output["stdout"]) for one in done] == list(range(40))
@@ -288,9 +306,12 @@ async def test_many_at_once(daemon: Guest) -> None:
 
 async def test_the_supervisors_maker_may_die(daemon: Guest) -> None:
     children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
-    await daemon.run("true")
-    makers = [pid for pid in children.read_text().split() if b"nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert makers
+    makers: list[str] = []
+    async with asyncio.timeout(20):
+        while not makers:
+            await asyncio.sleep(0.05)
+            found = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children.read_text().split()}
+            makers = [pid for pid, line in found.items() if b"import serve" in line]
     for pid in makers:
         os.kill(int(pid), signal.SIGKILL)
     assert (await daemon.run("echo still")).output["stdout"] == b"still\n"

@@ -9,7 +9,6 @@ By itself, `python -m guestd --port 49983`, it serves this machine as it is: for
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import contextlib
@@ -23,7 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import VERSION, execute
 from .app import App, collect_routes
@@ -34,11 +33,16 @@ from .launching import become_subreaper
 from .limits import apply_limits
 from .memory import enforce_memory
 from .nursery import NURSERY
+from .privileges import CAP_SYS_ADMIN, drop_capability
 from .seccomp import apply_filter, set_dumpable
 from .server import Server
 from .supervisor import reap
 
+if TYPE_CHECKING:
+    import argparse
+
 _TICK = 0.3
+_SETTLE_SECONDS, _SETTLE_ROUNDS = 0.05, 20
 _WORKSPACE = "/workspace"
 
 
@@ -65,13 +69,12 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, reap)
-        NURSERY.open(loop)
         if listener is not None:
             await self._server.listen_unix(listener)
         for port in ports:
             await self._server.listen_tcp(host, port)
         gateway = await self._forward()
-        preparing = asyncio.ensure_future(execute.prepare())
+        preparing = asyncio.ensure_future(self._prepare())
         await self._watch()
         self._server.close()
         preparing.cancel()
@@ -79,6 +82,15 @@ class Daemon:
         NURSERY.close(loop)
         if gateway is not None:
             gateway.close()
+
+    async def _prepare(self) -> None:
+        """Make ready what saves time later, but not while somebody waits for the first answers."""
+        for _ in range(_SETTLE_ROUNDS):
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if not self._server.active and time.monotonic() - self._server.last >= _SETTLE_SECONDS:
+                break
+        NURSERY.open(asyncio.get_running_loop())
+        await execute.prepare()
 
     async def _forward(self) -> asyncio.Server | None:
         try:
@@ -124,6 +136,7 @@ def run(config: Config, listener: socket.socket | None, host: str = "127.0.0.1",
     if config.isolated:
         apply_limits(config.limits)
         apply_filter(no_new_privs=not config.allow_root)
+        drop_capability(CAP_SYS_ADMIN)
     become_subreaper()
     set_dumpable(False)
     # Forked children write to none of the pages that hold what is there now.
@@ -132,6 +145,9 @@ def run(config: Config, listener: socket.socket | None, host: str = "127.0.0.1",
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
+    # In a sandbox nobody gives any: the daemon is forked from a process that has imported this module already.
+    import argparse
+
     parser = argparse.ArgumentParser("guestd", description="E2B's envd and code interpreter, for one sandbox.")
     parser.add_argument("--listener", type=int, help="a listening unix socket's descriptor; its peers are trusted")
     parser.add_argument("--config-fd", type=int, help="a descriptor to read the configuration from, JSON")

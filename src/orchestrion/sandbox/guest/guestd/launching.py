@@ -93,6 +93,8 @@ def _supervise(channel: int) -> None:
             pid, code = os.wait()
             if pid == child:
                 _report(f"exit {code}\n")
+    # Nothing that the program started is left: who looks for it need not look elsewhere.
+    _report("done\n")
 
 
 def _report(line: str) -> None:

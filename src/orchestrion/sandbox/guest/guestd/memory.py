@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 
+from .nursery import NURSERY
 from .proctree import Process, descendants, process_table
-from .supervisor import RUNNING, supervisors
+from .supervisor import RUNNING
 
 
 def _proportional_kib(pid: int) -> int | None:
@@ -40,8 +41,9 @@ def enforce_memory(limit_kib: int) -> None:
     sizes = _sizes(inside)
     if sum(sizes.values()) <= limit_kib:
         return
-    spared = supervisors()
-    victim = max((pid for pid in sizes if pid not in spared), key=sizes.__getitem__, default=None)
+    sessions = NURSERY.sessions
+    programs = (process.pid for process in inside if process.session not in sessions)
+    victim = max(programs, key=sizes.__getitem__, default=None)
     if victim is None:
         return
     for program in RUNNING:

@@ -32,20 +32,16 @@ class Nursery:
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
-        self._pid = 0
+        self._leaders: set[int] = set()
+        self._ready = False
         self._spares: deque[tuple[int, socket.socket]] = deque()
         self._waiting: deque[asyncio.Future[tuple[int, socket.socket]]] = deque()
         self._losses = 0
 
     @property
-    def own(self) -> frozenset[int]:
-        """The nursery's own pid, if there is one. Its spares adopt nothing, but each has a child that waits."""
-        return frozenset({self._pid} - {0})
-
-    @property
-    def pids(self) -> frozenset[int]:
-        """The nursery itself and the supervisors that wait in it."""
-        return frozenset(pid for pid in (self._pid, *(pid for pid, _ in self._spares)) if pid)
+    def sessions(self) -> frozenset[int]:
+        """The sessions of what the daemon and its nurseries, also those that were lost, have made for themselves."""
+        return frozenset((os.getsid(0), *self._leaders))
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the nursery."""
@@ -55,7 +51,7 @@ class Nursery:
         argv = [sys.executable, "-I", "-S", "-B", "-c", code]
         actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), _CONTROL)]
         try:
-            self._pid = os.posix_spawn(argv[0], argv, {"PATH": os.defpath}, file_actions=actions, setsid=True)
+            pid = os.posix_spawn(argv[0], argv, {"PATH": os.defpath}, file_actions=actions, setsid=True)
         except OSError:
             ours.close()
             return
@@ -63,6 +59,7 @@ class Nursery:
             theirs.close()
         ours.setblocking(False)
         self._control = ours
+        self._leaders.add(pid)
         self._ask(_SPARE)
         loop.add_reader(ours, self._brought, loop)
 
@@ -72,7 +69,7 @@ class Nursery:
         Raises:
             OSError: No process could be made.
         """
-        if self._control is None:
+        if self._control is None or not self._ready:
             return fork_supervisor()
         self._ask(1)
         if self._spares:
@@ -109,6 +106,7 @@ class Nursery:
         if not data:
             self._lost(loop)
         elif fds:
+            self._ready = True
             self._spares.append((int(data), socket.socket(fileno=fds[0])))
             self._serve_waiting(None)
         else:
@@ -130,7 +128,7 @@ class Nursery:
         assert self._control is not None
         loop.remove_reader(self._control)
         self._control.close()
-        self._control, self._pid = None, 0
+        self._control, self._ready = None, False
         while self._waiting:
             wanted = self._waiting.popleft()
             if not wanted.done():

@@ -10,7 +10,21 @@ _LAST_CAPABILITY = 40
 # What containers commonly leave to root, but for raw sockets and device nodes: chown, dac_override, fowner, fsetid,
 # kill, setgid, setuid, setpcap, net_bind_service, sys_chroot, audit_write, setfcap (capabilities(7)).
 _OF_ROOT = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31))
+CAP_SYS_ADMIN = 21
+_CAPABILITY_VERSION_3 = 0x20080522
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def drop_capability(number: int) -> None:
+    """Let go of one capability (capset(2)); this process can't have it back."""
+    header, sets = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    if _LIBC.capget(header, sets):
+        return
+    # Effective, permitted and inheritable, for capabilities 0 to 31, then for those above.
+    first, bit = 3 * (number // 32), 1 << number % 32
+    for place in range(first, first + 3):
+        sets[place] &= ~bit
+    _LIBC.capset(header, sets)
 
 
 def _drop_newer() -> None:

@@ -8,6 +8,7 @@ import binascii
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from .users import User, resolve, rpc_user
 
 _KEPT_SECONDS = 30
 _REAP_SECONDS = 2
+_SLACK_SECONDS = 0.01
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_ARGUMENTS = 4096
 _SIGNALS = {"SIGNAL_SIGKILL": signal.SIGKILL, "SIGNAL_SIGTERM": signal.SIGTERM, 9: signal.SIGKILL, 15: signal.SIGTERM}
@@ -104,6 +106,10 @@ class Running:
         self.killing: asyncio.Future[None] | None = None
         self.inlet = inlet
         self.terminal: int | None = None
+        self.bound = False
+        self.timer: asyncio.TimerHandle | None = None
+        self._blocked = 0.0
+        self._blocked_at: float | None = None
         self._outlets = outlets
         self._listeners: set[Listener] = set()
 
@@ -131,13 +137,28 @@ class Running:
         for listener in self._listeners:
             listener.tell((kind, data))
         if any(listener.full for listener in self._listeners):
+            self._blocked_at = self._blocked_at or time.monotonic()
             for outlet in self._outlets:
                 outlet.pause()
 
     def _resume(self) -> None:
         if not any(listener.full for listener in self._listeners):
+            self._count_blocked()
+            self._blocked_at = None
             for outlet in self._outlets:
                 outlet.resume()
+
+    def take_blocked(self) -> float:
+        """Return for how many seconds its listeners have held it up since this was asked last."""
+        self._count_blocked()
+        seconds, self._blocked = self._blocked, 0.0
+        return seconds
+
+    def _count_blocked(self) -> None:
+        if self._blocked_at is not None:
+            now = time.monotonic()
+            self._blocked += now - self._blocked_at
+            self._blocked_at = now
 
     def finish(self, status: int) -> None:
         """Tell its end, after what it has written."""
@@ -177,6 +198,7 @@ class ProcessService:
         order, user, seconds = Order.read(message), rpc_user(request, self._config), timeout_seconds(request)
         bound = request.headers.get("orchestrion-bind") == "call"
         running, listener = await self._started(order, user, seconds, bound=bound)
+        running.bound = bound
         try:
             async for item in self._follow(running, listener, ping_seconds(request)):
                 yield item
@@ -248,16 +270,21 @@ class ProcessService:
         self._running[program.pid] = running
         self._ended.pop(program.pid, None)
         loop = asyncio.get_running_loop()
-        timer = None if seconds is None else loop.call_later(seconds, self._expire, running)
-        program.ended.add_done_callback(lambda ended: self._finish(running, ended.result(), timer))
+        running.timer = None if seconds is None else loop.call_later(seconds, self._expire, running)
+        program.ended.add_done_callback(lambda ended: self._finish(running, ended.result()))
         return running, listener
 
     def _expire(self, running: Running) -> None:
-        running.killing = asyncio.ensure_future(end_or_die(running.program))
+        # A caller that takes its time over the output shortens its own time, not the process's.
+        held_up = running.take_blocked() if running.bound else 0
+        if held_up > _SLACK_SECONDS:
+            running.timer = asyncio.get_running_loop().call_later(held_up, self._expire, running)
+        else:
+            running.killing = asyncio.ensure_future(end_or_die(running.program))
 
-    def _finish(self, running: Running, status: int, timer: asyncio.TimerHandle | None) -> None:
-        if timer is not None:
-            timer.cancel()
+    def _finish(self, running: Running, status: int) -> None:
+        if running.timer is not None:
+            running.timer.cancel()
         running.finish(status)
         if self._running.get(running.pid) is running:
             del self._running[running.pid]

@@ -25,6 +25,7 @@ class Process:
 
     pid: int
     parent: int
+    session: int
     state: str
     start: int
     rss_kib: int
@@ -41,7 +42,9 @@ def read_process(pid: int) -> Process | None:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name in parentheses may hold spaces and parentheses; fields are counted from its end.
             fields = file.read().rpartition(b")")[2].split()
-        return Process(pid, int(fields[1]), fields[0].decode(), int(fields[19]), int(fields[21]) * _PAGE_KIB)
+        return Process(
+            pid, int(fields[1]), int(fields[3]), fields[0].decode(), int(fields[19]), int(fields[21]) * _PAGE_KIB
+        )
     except (OSError, IndexError, ValueError):
         return None
 
@@ -66,10 +69,18 @@ def descendants(root: int, table: dict[int, Process]) -> list[Process]:
     return found
 
 
-def orphans(table: dict[int, Process], nursery: AbstractSet[int], adopted: AbstractSet[int]) -> list[int]:
-    """Return the children of the daemon and of its nursery that those did not start themselves."""
-    parents = {os.getpid(), *nursery}
-    return [process.pid for process in table.values() if process.parent in parents and process.pid not in adopted]
+def orphans(table: dict[int, Process], sessions: AbstractSet[int]) -> list[int]:
+    """Return what has lost its parent: such children of the daemon and of its nursery as those did not make.
+
+    Args:
+        table: The process table.
+        sessions: The daemon's and its nursery's sessions. What they make for themselves stays in these; a program is
+            given a session of its own before it runs, and none can join another's.
+    """
+    parents = {os.getpid(), *sessions}
+    return [
+        process.pid for process in table.values() if process.parent in parents and process.session not in sessions
+    ]
 
 
 def _targets(find: Family, spare: AbstractSet[Identity]) -> list[Process]:

@@ -16,7 +16,7 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .limits import GuestLimits
 from .nursery import NURSERY
@@ -83,11 +83,6 @@ def reap() -> None:
             pass
 
 
-def supervisors() -> frozenset[int]:
-    """Return the pids of those, which no watch may kill, and of the nursery."""
-    return frozenset(_SUPERVISORS | NURSERY.pids)
-
-
 class Supervised:
     """A program running under a supervisor of its own.
 
@@ -108,7 +103,8 @@ class Supervised:
         self.ended: asyncio.Future[int] = loop.create_future()
         self._begun: asyncio.Future[str] = loop.create_future()
         self._killing: asyncio.Future[bool] | None = None
-        self._abandoning: asyncio.Future[None] | None = None
+        self._abandoning: asyncio.Future[Any] | None = None
+        self._deserted = False
         self._channel, self._text = channel, b""
         channel.setblocking(False)
         loop.add_reader(channel, self._news)
@@ -180,11 +176,16 @@ class Supervised:
             self._channel.close()
             _SUPERVISORS.discard(self.supervisor)
             self._heard("gone")
+            if not self._deserted:
+                # Whoever kills a supervisor doesn't free its family.
+                self._abandoning = asyncio.ensure_future(self.kill())
 
     def _heard(self, line: str) -> None:
         word, _, number = line.partition(" ")
         if not self._begun.done():
             self._begun.set_result(line)
+        if word == "done":
+            self._deserted = True
         if word in ("exit", "gone") and not self.ended.done():
             RUNNING.discard(self)
             self.ended.set_result(int(number) if word == "exit" else signal.SIGKILL)
@@ -206,7 +207,9 @@ class Supervised:
         supervisor = table.get(self.supervisor)
         if supervisor is not None and supervisor.state not in "ZX" and self.supervisor in _SUPERVISORS:
             return descendants(self.supervisor, table)
-        roots = orphans(table, NURSERY.own, _SUPERVISORS | NURSERY.pids)
+        if self._deserted:
+            return []
+        roots = orphans(table, NURSERY.sessions)
         return [table[root] for root in roots] + [below for root in roots for below in descendants(root, table)]
 
     async def kill(self, spare: set[Identity] | None = None) -> bool:
