@@ -14,7 +14,6 @@ from .http import BadRequest, Handler, Request, Response, Routes, json_response
 from .languages import Cell
 
 KEEPALIVE_SECONDS = 5.0
-_CALM_SECONDS = 0.05
 _FULL = 512 * 1024
 _MAX_MILLISECONDS = 7 * 24 * 3600 * 1000
 _END = {"type": "end_of_execution"}
@@ -149,8 +148,7 @@ def routes(config: Config) -> Routes:
 
 
 async def prepare() -> None:
-    """Start the default Python ahead; for when the daemon serves already, and has answered those who wait for that."""
-    await asyncio.sleep(_CALM_SECONDS)
+    """Start the default Python ahead; for when the daemon serves already."""
     for service in _SERVICES:
         await service.contexts.prepare()
 
