@@ -98,6 +98,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]], seconds: float) -> None
     while True:
         try:
             await work()
-        except (OrchestrionError, OSError) as error:
-            log.warning("sandboxes could not be looked at", detail=str(error))
+        except Exception as error:
+            log.warning("sandboxes could not be looked at", detail=str(error), exc_info=error)
         await asyncio.sleep(seconds)
