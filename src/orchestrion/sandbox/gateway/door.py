@@ -208,7 +208,7 @@ class Door:
             await peer.refuse(403, refusal.sentence)
             return None
         except Unreachable as error:
-            await self._report(work, Kind(permit.host, port, "allowed", permit.rule, str(error)))
+            await self._report(work, Kind(host.lower(), port, "allowed", reason=str(error)))
             await peer.refuse(502, str(error), kind="api_error")
             return None
         work.line = line
