@@ -359,3 +359,10 @@ async def test_bash_is_interrupted(client: Client, code: str) -> None:
     ran = await client.run(code, limit_ms=300, language="bash")
     assert (ran["stdout"], "interrupted" in ran["types"]) == ("", True)
     assert (await client.run("echo $x", language="bash"))["stdout"] == "5\n"
+
+
+@pytest.mark.parametrize("code", ["b'[' * 100000", "b'no message'", "b'5'"])
+async def test_nonsense_on_the_channel_costs_the_cell_its_interpreter(client: Client, code: str) -> None:
+    ran = await client.run(f"import os; os.write(3, {code} + b'\\n')")
+    assert (ran["error"]["name"], "restarted" in ran["types"]) == ("InterpreterDied", True)
+    assert (await client.run("2"))["text"] == "2"
