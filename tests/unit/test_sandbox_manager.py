@@ -208,6 +208,13 @@ async def test_a_session_that_ends_takes_its_sandbox_along(boxes: Sandboxes, wor
     assert (await boxes.acquire(SES, world.home)).lost == ""
 
 
+async def test_a_session_ends_also_if_its_provider_cannot_be_asked(boxes: Sandboxes, world: World) -> None:
+    await boxes.acquire(SES, world.home)
+    without = Sandboxes(world.settings, providers={}, clock=world.clock)
+    await without.close(SES)
+    assert (await boxes.acquire(SES, world.home)).how == "created"
+
+
 @pytest.mark.parametrize("session", ["", "../x", "a/b", ".hidden"])
 async def test_a_sessions_name_is_no_path(boxes: Sandboxes, world: World, session: str) -> None:
     with pytest.raises(InvalidInput):

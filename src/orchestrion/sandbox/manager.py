@@ -236,8 +236,16 @@ class Sandboxes:
         _refuse_path(session_id)
         async with self._registry.locked("session", session_id):
             if lease := await self._registry.of_session(session_id):
-                await self.remove(lease.id)
+                await self._end_or_forget(lease)
             await self._registry.why_gone(session_id)
+
+    async def _end_or_forget(self, lease: Lease) -> None:
+        """End a sandbox; one whose provider can't be asked any more is left to end by itself."""
+        try:
+            await self.remove(lease.id)
+        except SandboxUnavailable as error:
+            log.warning("a sandbox is left to its provider", sandbox_id=lease.id, why=error.detail)
+            await self._registry.forget(lease)
 
     async def close_all(self) -> None:
         """End every sandbox of this data directory, also those that other processes made."""
