@@ -234,12 +234,19 @@ async def test_a_terminal(daemon: Guest) -> None:
         await shell.until("pty", b"17 91")
         await shell.until("pty", b"/dev/pts/")
         await daemon.call("Update", process={"pid": shell.pid}, pty={"size": {"cols": 120, "rows": 40}})
-        await daemon.feed(shell.pid, b"stty size; sleep 60\n", "pty")
+        await daemon.feed(shell.pid, b"stty size\n", "pty")
         await shell.until("pty", b"40 120")
-        await daemon.feed(shell.pid, b"\x03exit 7\n", "pty")
+        await daemon.feed(shell.pid, b"exit 7\n", "pty")
         end = (await shell.all()).end
         assert end is not None
         assert end["exitCode"] == 7
+    script = "trap 'exit 9' INT; echo ready; while true; do sleep 0.1; done"
+    async with daemon.started("/bin/sh", "-c", script, pty=size) as patient:
+        await patient.until("pty", b"ready")
+        await daemon.feed(patient.pid, b"\x03", "pty")
+        end = (await patient.all()).end
+        assert end is not None
+        assert end["exitCode"] == 9
     for wrong in ({"cols": 0, "rows": 1}, {"cols": "x"}, {"cols": 70000}):
         with pytest.raises(Failed) as caught:
             async with daemon.started("true", pty={"size": wrong}):
