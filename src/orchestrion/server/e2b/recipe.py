@@ -41,7 +41,9 @@ class State:
 
 def local_base(image: str) -> str | None:
     """Return the template that stands for an image; None for one that can't be had here."""
-    name = image.removeprefix("docker.io/").removeprefix("library/").partition("@")[0].rpartition(":")[0] or image
+    name = image.removeprefix("docker.io/").removeprefix("library/").partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    name = head if colon and "/" not in tag else name
     return "base" if name in _LOCAL_IMAGES or name in _OWN_NAMES else None
 
 
