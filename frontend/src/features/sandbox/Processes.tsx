@@ -28,7 +28,9 @@ function Log({ sandbox, pid }: { sandbox: string; pid: number }) {
     );
     return () => stop.abort();
   }, [sandbox, pid]);
-  useEffect(() => box.current?.scrollTo({ top: box.current.scrollHeight }), [text]);
+  useEffect(() => {
+    box.current?.scrollTo({ top: box.current.scrollHeight });
+  }, [text]);
   if (error) return <ErrorNote error={error} />;
   return (
     <pre
