@@ -179,14 +179,18 @@ async def test_one_that_is_gone_altogether_is_made_anew_and_that_is_said(boxes: 
     assert (again.how, again.lost) == ("created", "Its provider has it no more.")
 
 
-async def test_one_that_does_not_come_back_is_replaced(boxes: Sandboxes, world: World) -> None:
+async def test_one_that_does_not_come_back_is_replaced_and_kept_aside(boxes: Sandboxes, world: World) -> None:
     made = await boxes.acquire(SES, world.home)
     await boxes.pause(made.sandbox.id)
     world.provider.failures = [SandboxError("Its disk is broken.")]
     again = await boxes.acquire(SES, world.home)
     assert again.how == "created"
     assert "Its disk is broken." in again.lost
-    assert list(world.provider.machines) == [again.sandbox.id]
+    assert list(world.provider.machines) == [made.sandbox.id, again.sandbox.id]
+    assert (await boxes.acquire(SES, world.home)).sandbox.id == again.sandbox.id
+    assert await (await boxes.resume(made.sandbox.id)).ping()
+    await boxes.close(SES)
+    assert world.provider.machines == {}
 
 
 async def test_another_provider_that_is_asked_for_replaces_it(world: World) -> None:

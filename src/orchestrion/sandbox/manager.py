@@ -188,8 +188,7 @@ class Sandboxes:
             raise
         except SandboxError as error:
             log.warning("a sandbox could not be brought back", sandbox_id=lease.id, error=error.detail)
-            await self.remove(lease.id)
-            return f"It could not be brought back: {error.detail}"
+            return f"It could not be brought back: {error.detail} What is left of it is kept as {lease.id}."
         await self._lifecycle.give_files(current)
         await self._lifecycle.serve_gateway(current, take_over=True)
         if current.fresh:
@@ -232,11 +231,12 @@ class Sandboxes:
         return self._registry.using(sandbox_id)
 
     async def close(self, session_id: str) -> None:
-        """End the session's sandbox, if it has one."""
+        """End the session's sandbox, if it has one, and what is left of earlier ones."""
         _refuse_path(session_id)
         async with self._registry.locked("session", session_id):
-            if lease := await self._registry.of_session(session_id):
-                await self._end_or_forget(lease)
+            for lease in await self._registry.all():
+                if lease.session_id == session_id:
+                    await self._end_or_forget(lease)
             await self._registry.why_gone(session_id)
 
     async def _end_or_forget(self, lease: Lease) -> None:

@@ -79,6 +79,7 @@ class Place:
             path.unlink(missing_ok=True)
         boot_id = str(uuid.uuid4())
         path = self.path / "boot_id"
+        path.unlink(missing_ok=True)  # an earlier boot's is not for writing, to an ordinary user
         path.write_text(f"{boot_id}\n")
         path.chmod(0o444)
         self.log.write_bytes(b"")
