@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.local import freezing, ownership
-from orchestrion.sandbox.local.cgroups import Group
+from orchestrion.sandbox.local.cgroups import Group, Hierarchies
 from orchestrion.sandbox.local.cradle import Cradle
 from orchestrion.sandbox.local.ground import Ground
 from orchestrion.sandbox.local.places import Place
@@ -94,9 +94,9 @@ def give_workspace(record: Record) -> None:
     ownership.give_tree(workspace, record.base + ownership.USER)
 
 
-def end(record: Record, ground: Ground) -> bool:
+def end(record: Record, hierarchies: Hierarchies) -> bool:
     """Kill a sandbox, running or frozen, and remove its control group; its files stay. Say whether it's gone."""
-    group = Group(ground.hierarchies, record.id)
+    group = Group(hierarchies, record.id)
     if not kill(record, lambda: freezing.thaw(record.pid, group)):
         return False
     return group.remove()

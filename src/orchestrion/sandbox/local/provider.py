@@ -48,6 +48,7 @@ class LocalProvider:
         self._records = Records(self._home / "sandboxes")
         self._images = Images(self._home / "snapshots")
         self._locks = Locks(self._records.root / "locks")
+        self._groups = cgroups.find()
         self._ground: Ground | None = None
         self._exploring = asyncio.Lock()
         self._open: dict[str, tuple[int, GuestSandbox, UnixTransport]] = {}
@@ -136,7 +137,7 @@ class LocalProvider:
                 await images.copy(files, place.rw, (base or 0, record.base or 0), None if own else workspace)
                 return await self._boot(record, ground)
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(self._forget, record.id, ground))
+            await asyncio.shield(asyncio.to_thread(self._forget, record.id))
             raise
 
     def _new_record(self, spec: SandboxSpec, ground: Ground, sandbox_id: str) -> Record:
@@ -157,53 +158,51 @@ class LocalProvider:
             return self._sandbox(record)
         except BaseException:
             undo = self._stop if keep else self._forget
-            await asyncio.shield(asyncio.to_thread(undo, record.id, ground))
+            await asyncio.shield(asyncio.to_thread(undo, record.id))
             await self._drop(record.id)
             raise
 
-    def _stop(self, sandbox_id: str, ground: Ground) -> None:
+    def _stop(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFound):
-            boot.end(self._records.read(sandbox_id), ground)
+            boot.end(self._records.read(sandbox_id), self._groups)
 
     def _refill(self) -> None:
         if self._size and self._pool is not None and (self._filling is None or self._filling.done()):
             self._filling = asyncio.create_task(_quietly(self._pool.fill))
 
-    def _forget(self, sandbox_id: str, ground: Ground) -> None:
+    def _forget(self, sandbox_id: str) -> None:
         """End a sandbox, if it runs, and remove all that there is of it."""
         with contextlib.suppress(NotFound):
-            if not boot.end(self._records.read(sandbox_id), ground):
+            if not boot.end(self._records.read(sandbox_id), self._groups):
                 raise SandboxError(f"The sandbox {sandbox_id} could not be ended; its processes do not die.")
         self._records.place(sandbox_id).remove()
 
     async def remove(self, sandbox_id: str) -> None:
         """End it and forget it, running or paused."""
-        ground = await self._explored()
         async with self._locks.held("sandbox", sandbox_id):
             await self._read(sandbox_id)
-            await _in_full(self._forget, sandbox_id, ground)
+            await _in_full(self._forget, sandbox_id)
             await self._drop(sandbox_id)
 
     # Finding
 
     async def known(self) -> list[SandboxInfo]:
         """Return all there are, also those that other processes made, oldest first; sweep away the dead."""
-        ground = await self._explored()
-        return [record.info() for record in await _in_full(self._swept, ground)]
+        return [record.info() for record in await _in_full(self._swept)]
 
-    def _swept(self, ground: Ground) -> list[Record]:
+    def _swept(self) -> list[Record]:
         living: list[Record] = []
         for record in self._records.all():
             over = record.state == "running" and not record.alive()
             if over and self._records.place(record.id).ended_by_itself():
-                self._forget(record.id, ground)
+                self._forget(record.id)
             else:
                 living.append(record)
         for name in self._records.unrecorded():
             self._records.place(name).remove()
         self._records.sweep()
         self._images.sweep()
-        cgroups.tidy(ground.hierarchies)
+        cgroups.tidy(self._groups)
         return living
 
     async def info(self, sandbox_id: str) -> SandboxInfo:
@@ -273,22 +272,21 @@ class LocalProvider:
 
     async def pause(self, sandbox_id: str, *, memory: bool = True) -> None:
         """Stop it; when this returns it answers nobody. See `SandboxProvider.pause`."""
-        ground = await self._explored()
         async with self._locks.held("sandbox", sandbox_id):
             record = await self._read(sandbox_id)
             if record.state == "paused" and (memory or not record.alive()):
                 raise Conflict(f"The sandbox {sandbox_id} is paused already.", "Resume it to use it.")
-            await _in_full(self._pause, record, memory and record.alive(), ground)
+            await _in_full(self._pause, record, memory and record.alive())
             await self._drop(sandbox_id)
 
-    def _pause(self, record: Record, memory: bool, ground: Ground) -> None:
+    def _pause(self, record: Record, memory: bool) -> None:
         place = self._records.place(record.id)
         # Out of sight, so that nobody connects and waits for an answer that doesn't come.
         with contextlib.suppress(FileNotFoundError):
             place.socket.rename(place.hidden_socket)
         paused = replace(record, state="paused", memory=memory, lifecycle=record.lifecycle + 1)
         if memory:
-            group = Group(ground.hierarchies, record.id)
+            group = Group(self._groups, record.id)
             if not freezing.freeze(record.pid, group):
                 freezing.thaw(record.pid, group)
                 place.hidden_socket.rename(place.socket)
@@ -296,28 +294,27 @@ class LocalProvider:
             self._records.write(paused)
             return
         self._records.write(paused)
-        if not boot.end(record, ground):
+        if not boot.end(record, self._groups):
             raise SandboxError(f"The sandbox {record.id} could not be ended; its processes do not die.")
 
     async def resume(self, sandbox_id: str, *, memory: bool = True) -> GuestSandbox:
         """Let it go on, or start it anew on its files. See `SandboxProvider.resume`."""
-        ground = await self._explored()
         async with self._locks.held("sandbox", sandbox_id):
             record = await self._read(sandbox_id)
             if record.state == "running" and record.alive():
                 return self._sandbox(record)
             await self._drop(sandbox_id)
             if memory and record.memory and record.alive():
-                return self._sandbox(await _in_full(self._thaw, record, ground))
-            if not await _in_full(boot.end, record, ground):
+                return self._sandbox(await _in_full(self._thaw, record))
+            if not await _in_full(boot.end, record, self._groups):
                 raise SandboxError(f"The sandbox {sandbox_id} could not be ended; its processes do not die.")
-            return await self._boot(record, ground)
+            return await self._boot(record, await self._explored())
 
-    def _thaw(self, record: Record, ground: Ground) -> Record:
+    def _thaw(self, record: Record) -> Record:
         place = self._records.place(record.id)
         running = replace(record, state="running", lifecycle=record.lifecycle + 1)
         self._records.write(running)
-        freezing.thaw(record.pid, Group(ground.hierarchies, record.id))
+        freezing.thaw(record.pid, Group(self._groups, record.id))
         with contextlib.suppress(FileNotFoundError):
             place.hidden_socket.rename(place.socket)
         return running
@@ -333,22 +330,21 @@ class LocalProvider:
             _require_root(wanted, ground)
             if ground.layout != source.layout:
                 raise Unsupported("A sandbox that was made in another way can't be copied here.")
-            async with self._still(source, ground):
+            async with self._still(source):
                 files = self._records.place(source.id).rw
                 return await self._make_with(files, source.base, source.spec.workspace, wanted, ground)
 
-    def _still(self, record: Record, ground: Ground) -> _Still:
-        return _Still(record, Group(ground.hierarchies, record.id))
+    def _still(self, record: Record) -> _Still:
+        return _Still(record, Group(self._groups, record.id))
 
     async def snapshot(self, sandbox_id: str, name: str | None = None) -> Snapshot:
         """Keep its file system as a template. Taking a name again moves that name."""
-        ground = await self._explored()
         names = (images.full_name(name),) if name else ()
         async with self._locks.held("sandbox", sandbox_id):
             record = await self._read(sandbox_id)
             key = await asyncio.to_thread(self._images.start)
             try:
-                async with self._still(record, ground):
+                async with self._still(record):
                     files, ids = self._records.place(record.id).rw, (record.base or 0, record.base or 0)
                     await images.copy(files, self._images.path(key), ids, record.spec.workspace)
                 image = Image(key, names, record.id, time.time(), record.layout, record.base, 0)
