@@ -108,7 +108,8 @@ class Builds:
         name, tag = split_name(body.name or body.alias or "")
         for further in body.tags:
             check_tag(further)
-        tags = list(dict.fromkeys([*body.tags, *([tag] if tag != DEFAULT_TAG or not body.tags else [])]))
+        given = tag != DEFAULT_TAG or not body.tags
+        tags = [*body.tags, *([tag] if given and tag not in body.tags else [])]
         build = _Build(call.owner, name, tags)
         while len(self._builds) >= _KEPT:
             self._builds.pop(next(iter(self._builds)))

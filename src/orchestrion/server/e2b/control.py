@@ -59,8 +59,15 @@ class Control:
         routes.add("GET", "/sandboxes/metrics", self.metrics_of_several)
         routes.add("GET", "/sandboxes/{id}", self.detail)
         routes.add("DELETE", "/sandboxes/{id}", self.kill)
-        for name in ("resume", "timeout", "refreshes", "pause", "fork", "snapshots"):
-            routes.add("POST", f"/sandboxes/{{id}}/{name}", getattr(self, "connect" if name == "resume" else name))
+        for name, handler in (
+            ("resume", self.connect),
+            ("timeout", self.timeout),
+            ("refreshes", self.refreshes),
+            ("pause", self.pause),
+            ("fork", self.fork),
+            ("snapshots", self.snapshots),
+        ):
+            routes.add("POST", f"/sandboxes/{{id}}/{name}", handler)
         routes.add("PUT", "/sandboxes/{id}/network", self.network)
         routes.add("GET", "/sandboxes/{id}/metrics", self.metrics)
 

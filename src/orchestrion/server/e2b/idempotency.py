@@ -57,7 +57,7 @@ class Once:
             raise Refusal(409, "This Idempotency-Key was used for another request.", "idempotency_request_mismatch")
         try:
             return await asyncio.shield(kept.reply)
-        except (Refusal, OSError):
+        except Exception:
             self._kept.pop((owner, key), None)
             raise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +63,15 @@ class Cook:
     say: Say
     state: State = field(default_factory=State)
 
+    def __post_init__(self) -> None:
+        self._ways: dict[str, Callable[[Step], Awaitable[None]]] = {
+            "RUN": self._run,
+            "ENV": self._env,
+            "WORKDIR": self._workdir,
+            "USER": self._user,
+            "COPY": self._copy,
+        }
+
     async def do(self, step: Step) -> None:
         """Carry out one step.
 
@@ -70,7 +79,7 @@ class Cook:
             StepFailed: It could not be.
         """
         try:
-            await getattr(self, f"_{step.type.lower()}")(step)
+            await self._ways[step.type](step)
         except (IndexError, ValueError):
             raise StepFailed(f"{step.type} has too few or malformed arguments.") from None
 
