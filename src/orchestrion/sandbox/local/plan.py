@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrion.sandbox.local.interpreter import MOUNT, Interpreter
+from orchestrion.sandbox.local.launcher.system import WRITTEN
 from orchestrion.sandbox.local.places import Place
 from orchestrion.sandbox.local.records import Layout, Record
 from orchestrion.sandbox.protocols import SandboxSpec
@@ -15,7 +16,7 @@ from orchestrion.sandbox.protocols import SandboxSpec
 PAYLOAD = "/opt/orchestrion"
 _MIB = 1024 * 1024
 _GATEWAY = "http://127.0.0.1:3128"
-_WRITABLE = ("/home", "/tmp", "/var/tmp", "/usr/local", "/workspace")  # noqa: S108 - paths inside
+_USERS = ("/home", "/tmp", "/var/tmp", "/workspace")  # noqa: S108 - paths inside
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,17 @@ def guest_config(record: Record, boot_id: str) -> dict[str, Any]:
         },
         "allow_root": spec.root,
         "idle_seconds": spec.idle_seconds,
-        "writable": list(_WRITABLE),
+        "writable": list(written(record)),
         "isolated": True,
         "boot": {"sandbox_id": record.id, "boot_id": boot_id, "template": spec.template},
     }
+
+
+def written(record: Record) -> tuple[str, ...]:
+    """Return the places inside that together hold what a sandbox has written, and nothing of the host's system."""
+    if record.layout == "plain":
+        return (*_USERS, "/usr/local")
+    return (*WRITTEN.values(), "/workspace") if record.spec.root else _USERS
 
 
 def system_plan(place: Place, layout: Layout, base: int | None, system: System) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 
 from .limits import MIB, GuestLimits
 from .proctree import process_table
@@ -112,8 +113,18 @@ def _weight(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> int:
 def _entries(places: Iterable[str]) -> Iterator[os.DirEntry[str]]:
     queue = list(places)
     while queue:
-        with contextlib.suppress(OSError), os.scandir(queue.pop()) as found:
+        with contextlib.suppress(OSError), _opened(queue.pop()) as found:
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
                     queue.append(entry.path)
                 yield entry
+
+
+def _opened(directory: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    """List a directory. One that its owner, who is who we are, has closed even to himself is opened again: nobody
+    could count what it holds."""
+    try:
+        return os.scandir(directory)
+    except PermissionError:
+        os.chmod(directory, stat.S_IMODE(os.lstat(directory).st_mode) | stat.S_IRWXU)
+        return os.scandir(directory)

@@ -18,6 +18,7 @@ from .connect import RpcError
 from .languages import CHANNEL, Cell, Language, Order
 from .proctree import Identity, process_table
 from .pump import Pump, Send, output_pipes
+from .results import Allowance
 from .supervisor import Launch, Supervised, describe_status, end_or_die
 from .users import User, find_user, lookup
 
@@ -244,7 +245,7 @@ class KernelHost:
 
     async def _run(self, kernel: _Process, cell: Cell, emit: Emit) -> list[Line]:
         """Run a cell and return the lines that say how it failed."""
-        kernel.program.out_of_memory = False
+        kernel.program.out_of_memory, kernel.program.verdict = False, ""
         for pump in kernel.pumps:
             pump.listen(_stream_to(emit))
         tick = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
@@ -265,8 +266,8 @@ class KernelHost:
         lines = await (self._outcome(kernel, work) if done else self._timed_out(kernel, work, tick, cell))
         for pump in kernel.pumps:
             await pump.finish(_stream_to(emit))
-        if kernel.program.out_of_memory and not self._lost:
-            await emit(_text("stderr", f"\n[a process was killed: {self._limit_words()}]\n"))
+        if kernel.program.verdict and not self._lost:
+            await emit(_text("stderr", f"\n[a process was killed: {kernel.program.verdict}]\n"))
         return lines
 
     async def _converse(self, kernel: _Process, cell: Cell, begun: asyncio.Event, emit: Emit) -> dict[str, Any]:
@@ -274,12 +275,15 @@ class KernelHost:
         cwd = self._cwd()
         moved = cwd if cwd != self._started_in and not kernel.used else None
         await kernel.order(cell, self._config, moved)
+        allowance = Allowance()
         while (message := await kernel.receive()).get("type") != "end":
             if message.get("type") == "begin":
                 begun.set()
                 await emit({"type": "number_of_executions", "execution_count": self._count})
-            elif message.get("type") == "result":
+            elif message.get("type") == "result" and allowance.takes(message):
                 await emit(message)
+        if allowance.left_out:
+            await emit(_text("stderr", f"\n[results that were too many or too large: {allowance.left_out}]\n"))
         return message
 
     async def _outcome(self, kernel: _Process, work: asyncio.Task[dict[str, Any]]) -> list[Line]:
@@ -290,17 +294,15 @@ class KernelHost:
             return [await self._cause_of_death(kernel)]
 
     async def _cause_of_death(self, kernel: _Process) -> Line:
-        if kernel.program.out_of_memory:
-            return _error("OutOfMemory", f"The interpreter was killed: {self._limit_words()}. {_GONE}")
+        if verdict := kernel.program.verdict:
+            name = "OutOfMemory" if kernel.program.out_of_memory else "OutOfDisk"
+            return _error(name, f"The interpreter was killed: {verdict}. {_GONE}")
         try:
             async with asyncio.timeout(1):
                 words = describe_status(await kernel.program.wait())[1]
         except TimeoutError:
             words = "closed its channel"
         return _error("InterpreterDied", f"The interpreter {words}. {_GONE}")
-
-    def _limit_words(self) -> str:
-        return f"over the sandbox's memory limit of {self._config.limits.memory_mb} MiB"
 
     async def _timed_out(
         self, kernel: _Process, work: asyncio.Task[dict[str, Any]], tick: int, cell: Cell

@@ -30,6 +30,9 @@ _PROTECTED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 # Where the user may write in the plain layout: in the sandbox, and the directory in `rw` that keeps it.
 PLAIN = (("home/user", "home"), ("tmp", "tmp"), ("var/tmp", "vartmp"), ("usr/local", "local"))
 
+# Where root, who may write everywhere, can have counted what was written: each copy-on-write layer and its place.
+WRITTEN = {"system": "/run/written/system", "usr": "/run/written/usr"}
+
 
 def mount_overlay_root(skeleton: str, namespace: int) -> None:
     """Mount the system copy-on-write: all of it can be changed, and belongs to the sandbox's own ids."""
@@ -61,7 +64,11 @@ def mount_own(plan: dict[str, Any]) -> None:
     kernel.attach(plan["workspace"] or "rw/workspace", f"{ROOT}/workspace", ATTR_NOSUID | ATTR_NODEV)
     size = f"size={plan['tmp_bytes']},mode=1777,nr_inodes=65536"
     kernel.mount("tmpfs", f"{ROOT}/dev/shm", "tmpfs", NOSUID | NODEV, size)  # noqa: S108 - inside
-    if not plan["allow_root"]:
+    if plan["allow_root"]:
+        for name, inside in WRITTEN.items():
+            os.makedirs(f"{ROOT}{inside}")
+            kernel.attach(f"rw/{name}/upper", f"{ROOT}{inside}", _NOTHING)
+    else:
         for target in (ROOT, f"{ROOT}/usr"):
             kernel.restrict(target, ATTR_NOSUID)
 
