@@ -2,116 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import shutil
 import signal
-import sys
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from page_support import NEEDS, Bench
+from playwright.async_api import Locator, Page, expect
 
 from orchestrion.testing import PlaybookResponder, Reply, Request, StandIn, ToolCall
 from orchestrion.testing.playbook import role_of
 
-ORCHESTRION = Path(sys.executable).with_name("orchestrion")
-CHROMIUM = Path("/usr/bin/chromium")
-ROOT = Path(__file__).resolve().parents[2]
-BUILT = ROOT / "src" / "orchestrion" / "server" / "static" / "index.html"
-READY = re.compile(r"ready on (http://\S+)")
 TABLE = "city;units;day\n" + "".join(
     f"{'Bern' if n % 2 else 'Zürich'};{n * 3};2026-01-{n:02d}\n" for n in range(1, 25)
 )
 STORY = " ".join(f"word{n}" for n in range(120))
-PATIENCE_MS = 60_000
 
-needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM} (apt-get install chromium)"),
-    pytest.mark.skipif(not BUILT.exists(), reason="the page is not built (npm run build in frontend/)"),
-]
-
-
-class Server:
-    """`orchestrion serve` as a process of its own, that may be killed and started again on its port."""
-
-    def __init__(self, home: Path, settings: dict[str, str]) -> None:
-        mine = ("ANTHROPIC_", "OPENAI_", "ORCHESTRION_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
-        self._environment = {**inherited, "ORCHESTRION_HOME": str(home), **settings}
-        self._process: asyncio.subprocess.Process | None = None
-        self.url = ""
-
-    async def start(self) -> None:
-        port = self.url.rsplit(":", 1)[-1] if self.url else "0"
-        self._process = await asyncio.create_subprocess_exec(
-            str(ORCHESTRION), "serve", "--port", port,
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        assert self._process.stdout
-        async with asyncio.timeout(30):
-            async for line in self._process.stdout:
-                if match := READY.search(line.decode()):
-                    self.url = match[1]
-                    return
-        raise AssertionError("the server ended before it was ready")
-
-    async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._process and self._process.returncode is None:
-            self._process.send_signal(how)
-            await asyncio.wait_for(self._process.wait(), 20)
-
-
-class Bench:
-    """Starts servers and stand-ins for one test, and ends them after it."""
-
-    def __init__(self, home: Path, stack: AsyncExitStack) -> None:
-        self._home = home
-        self._stack = stack
-
-    async def serve(self, **settings: str) -> Server:
-        server = Server(self._home, settings)
-        self._stack.push_async_callback(server.end)
-        await server.start()
-        return server
-
-    async def serve_with(self, stand_in: StandIn) -> Server:
-        await self._stack.enter_async_context(stand_in)
-        return await self.serve(ANTHROPIC_BASE_URL=stand_in.url, ANTHROPIC_API_KEY="sk-page-test")
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with AsyncExitStack() as stack:
-        yield Bench(tmp_path / "home", stack)
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page that must end without an uncaught error and without a broken content security policy."""
-    page = await browser.new_page(viewport={"width": 1280, "height": 860})
-    page.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
-    yield page
-    assert wrong == []
+pytestmark = NEEDS
 
 
 async def send(page: Page, goal: str) -> Locator:
@@ -143,7 +51,7 @@ async def test_hello_streams_its_answer_and_shows_no_plan(bench: Bench, page: Pa
         await expect(run.get_by_test_id(absent)).to_have_count(0)
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("needs_sandboxes")
 async def test_a_table_becomes_a_report_that_a_reload_restores(bench: Bench, page: Page, tmp_path: Path) -> None:
     server = await bench.serve()
     await page.goto(server.url)
@@ -206,7 +114,7 @@ class NeverDone:
         return await self._playbook(request)
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("needs_sandboxes")
 async def test_stop_ends_a_long_run(bench: Bench, page: Page) -> None:
     server = await bench.serve_with(StandIn(NeverDone()))
     await page.goto(server.url)

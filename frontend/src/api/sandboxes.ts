@@ -122,6 +122,11 @@ export async function followLog(
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) parser.feed(piece.value);
 }
 
+/** Where a service inside answers; only good for links while no key is needed. */
+export function portUrl(id: string, port: number): string {
+  return serverUrl(`${base(id)}/ports/${port}/`);
+}
+
 function base64url(text: string): string {
   return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }

@@ -1,8 +1,17 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { CircleStop, Play, ScrollText } from 'lucide-react';
+import { CircleStop, ExternalLink, Play, ScrollText } from 'lucide-react';
 import { useEffect, useRef, useState } from 'react';
 
-import { followLog, killProcess, listProcesses, startProcess, type LogLine, type ProcessInfo } from '@/api/sandboxes';
+import { linksWork } from '@/api/files';
+import {
+  followLog,
+  killProcess,
+  listProcesses,
+  portUrl,
+  startProcess,
+  type LogLine,
+  type ProcessInfo,
+} from '@/api/sandboxes';
 import { Button, IconButton } from '@/components/Button';
 import { ErrorNote } from '@/components/ErrorNote';
 
@@ -41,6 +50,33 @@ function Log({ sandbox, pid }: { sandbox: string; pid: number }) {
     >
       {text || 'Nothing printed yet.'}
     </pre>
+  );
+}
+
+/** The way to a service inside; it opens in a tab of its own, with an origin of its own. */
+function PortLink({ sandbox }: { sandbox: string }) {
+  const [port, setPort] = useState('8000');
+  const good = /^[1-9]\d{0,4}$/.test(port) && Number(port) < 65536;
+  return (
+    <form
+      className="flex items-center gap-2 text-sm text-soft"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (good) window.open(portUrl(sandbox, Number(port)), '_blank', 'noopener');
+      }}
+    >
+      <label htmlFor="sandbox-port">Service on port</label>
+      <input
+        id="sandbox-port"
+        value={port}
+        inputMode="numeric"
+        onChange={({ target }) => setPort(target.value.trim())}
+        className="h-9 w-20 rounded-full border border-line bg-card px-3 text-ink tabular-nums"
+      />
+      <Button type="submit" disabled={!good}>
+        <ExternalLink size={14} aria-hidden="true" /> Open
+      </Button>
+    </form>
   );
 }
 
@@ -103,6 +139,7 @@ export function Processes({ sandbox, home }: { sandbox: string; home: string }) 
         ))}
       </ul>
       {watched !== null && <Log sandbox={sandbox} pid={watched} />}
+      {linksWork() && <PortLink sandbox={sandbox} />}
     </div>
   );
 }
