@@ -24,6 +24,7 @@ from orchestrion.sandbox.locks import Locks, shared
 from orchestrion.sandbox.protocols import Availability, Capabilities, Network, SandboxInfo, SandboxSpec, Snapshot
 
 _STRENGTH = 50
+_LATER = 0.2
 
 _T = TypeVar("_T")
 
@@ -168,7 +169,7 @@ class LocalProvider:
 
     def _refill(self) -> None:
         if self._size and self._pool is not None and (self._filling is None or self._filling.done()):
-            self._filling = asyncio.create_task(_quietly(self._pool.fill))
+            self._filling = asyncio.create_task(_soon(self._pool.fill))
 
     def _forget(self, sandbox_id: str) -> None:
         """End a sandbox, if it runs, and remove all that there is of it."""
@@ -376,6 +377,7 @@ class LocalProvider:
     async def aclose(self) -> None:
         """Let go of what this process holds: the zygote, connections. Sandboxes live on."""
         if self._filling is not None:
+            self._filling.cancel()
             await asyncio.wait({self._filling})
         for sandbox_id in list(self._open):
             await self._drop(sandbox_id)
@@ -427,6 +429,8 @@ async def _in_full(work: Callable[..., _T], *args: object, abandoned: Callable[[
         raise
 
 
-async def _quietly(work: Callable[[], None]) -> None:
+async def _soon(work: Callable[[], None]) -> None:
+    """Do what nobody waits for, once the sandbox that was just made had its first call."""
+    await asyncio.sleep(_LATER)
     with contextlib.suppress(SandboxError, OSError):
         await asyncio.to_thread(work)

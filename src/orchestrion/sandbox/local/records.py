@@ -25,6 +25,7 @@ Layout: TypeAlias = Literal["overlay", "plain"]
 Mode: TypeAlias = Literal["root", "user"]
 
 _YOUNG = 120
+_PF_EXITING = 0x4  # <linux/sched.h>
 _LETTERS, _ID = f"{string.ascii_lowercase}{string.digits}", 20
 
 
@@ -64,6 +65,10 @@ class Record:
 
     def alive(self) -> bool:
         """Say whether its process 1 lives, frozen or not."""
+        return self.there() and not _exiting(self.pid)
+
+    def there(self) -> bool:
+        """Say whether its process 1 is still there, be it that it is coming to its end."""
         return self.pid > 0 and self.boot == boot_id() and start_time(self.pid) == self.start
 
     def info(self) -> SandboxInfo:
@@ -95,11 +100,21 @@ def boot_id() -> str:
 
 def start_time(pid: int) -> int | None:
     """Return when a process started, in ticks since boot; None if it's gone or a zombie."""
+    values = _stat(pid)
+    return None if values is None or values[0] in (b"Z", b"X") else int(values[19])
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Return the fields of a process's line from its state on; None if it's gone."""
     try:
-        values = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if values[0] in (b"Z", b"X") else int(values[19])
+
+
+def _exiting(pid: int) -> bool:
+    """Say whether a process has begun to end: process 1 of a namespace waits for all others before it is gone."""
+    return bool(int((_stat(pid) or [b"0"] * 7)[6]) & _PF_EXITING)
 
 
 def kill(record: Record, thaw: Callable[[], object], timeout: float = 5) -> bool:
@@ -118,7 +133,7 @@ def kill(record: Record, thaw: Callable[[], object], timeout: float = 5) -> bool
         return True
     try:
         # The descriptor now names whoever has the pid; only if that is still ours may it be killed.
-        if not record.alive():
+        if not record.there():
             return True
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
