@@ -12,8 +12,8 @@ from starlette.responses import StreamingResponse
 from orchestrion.core.errors import InvalidInput
 from orchestrion.sandbox.protocols import Entry
 from orchestrion.server.downloads import disposition
-from orchestrion.server.routes.sandboxes import opened
-from orchestrion.server.services import CallerDep
+from orchestrion.server.routes.sandboxes import in_use, opened
+from orchestrion.server.services import Caller, CallerDep
 
 router = APIRouter(prefix="/api/sandboxes/{sandbox_id}/files", tags=["sandboxes"])
 
@@ -47,20 +47,28 @@ async def read_file(sandbox_id: str, path: Path, caller: CallerDep) -> Streaming
         "Content-Disposition": disposition(entry.name, attachment=True),
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return StreamingResponse(sandbox.files.read(path), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(
+        _pieces(sandbox_id, path, caller), media_type="application/octet-stream", headers=headers
+    )
 
 
 @router.put("", status_code=204)
 async def write_file(sandbox_id: str, path: Path, request: Request, caller: CallerDep) -> None:
     """Write a file; the request's body is its content."""
-    sandbox = await opened(sandbox_id, caller)
-    await sandbox.files.write(path, _body(request))
+    async with in_use(sandbox_id, caller) as sandbox:
+        await sandbox.files.write(path, _body(request))
 
 
 @router.delete("", status_code=204)
 async def remove_file(sandbox_id: str, path: Path, caller: CallerDep) -> None:
     """Remove a file, or a directory and all in it."""
     await (await opened(sandbox_id, caller)).files.remove(path)
+
+
+async def _pieces(sandbox_id: str, path: str, caller: Caller) -> AsyncGenerator[bytes, None]:
+    async with in_use(sandbox_id, caller) as sandbox:
+        async for piece in sandbox.files.read(path):
+            yield piece
 
 
 async def _body(request: Request) -> AsyncGenerator[bytes, None]:

@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrion.core.errors import Forbidden
+from orchestrion.sandbox import Sandboxes
 from orchestrion.sandbox.protocols import CODE_PORT, ENVD_PORT
 from orchestrion.server.e2b.edge import Edge
 from orchestrion.server.e2b.targets import Target
-from orchestrion.server.routes.sandboxes import opened, owned
+from orchestrion.server.routes.sandboxes import in_use, owned
 from orchestrion.server.services import Caller, CallerDep
 from orchestrion.server.splice import splice
 
@@ -29,8 +30,9 @@ Port = Annotated[int, Path(ge=1, le=65535)]
 class _Through(Response):
     """Passes the request on, and the service's answer back."""
 
-    def __init__(self, edge: Edge, target: Target, prefix: str) -> None:
+    def __init__(self, sandboxes: Sandboxes, edge: Edge, target: Target, prefix: str) -> None:
         super().__init__()
+        self._sandboxes = sandboxes
         self._edge = edge
         self._target = target
         self._prefix = prefix
@@ -44,7 +46,8 @@ class _Through(Response):
                 headers.append("content-security-policy", _POLICY)
             await send(message)
 
-        await self._edge.serve(self._target, _below(scope, self._prefix), receive, fenced)
+        with self._sandboxes.hold(self._target.sandbox_id):
+            await self._edge.serve(self._target, _below(scope, self._prefix), receive, fenced)
 
 
 def _below(scope: Scope, prefix: str) -> Scope:
@@ -71,13 +74,14 @@ async def through(sandbox_id: str, port: Port, request: Request, caller: CallerD
     """Pass a request on to a service inside."""
     _refuse_daemon(port)
     await owned(sandbox_id, caller)
-    return _Through(caller.services.edge, Target(sandbox_id, port), _prefix(caller, sandbox_id, port))
+    sandboxes, services = caller.runtime.sandboxes(), caller.services
+    return _Through(sandboxes, services.edge, Target(sandbox_id, port), _prefix(caller, sandbox_id, port))
 
 
 @router.websocket("/{path:path}")
 async def through_socket(websocket: WebSocket, sandbox_id: str, port: Port, path: str, caller: CallerDep) -> None:
     """Join a WebSocket to one of a service inside."""
     _refuse_daemon(port)
-    sandbox = await opened(sandbox_id, caller)
     query = websocket.scope["query_string"].decode("latin-1")
-    await splice(websocket, sandbox.port(port), f"/{path}{'?' + query if query else ''}")
+    async with in_use(sandbox_id, caller) as sandbox:
+        await splice(websocket, sandbox.port(port), f"/{path}{'?' + query if query else ''}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, WebSocket, WebSocketDisconnect
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrion.core.errors import NotFound, OrchestrionError
 from orchestrion.sandbox.protocols import Process, ProcessEnd, ProcessInfo, ProcessOutput
 from orchestrion.server.process_logs import LogLine
-from orchestrion.server.routes.sandboxes import opened
+from orchestrion.server.routes.sandboxes import in_use, opened
 from orchestrion.server.services import CallerDep
 from orchestrion.server.sse import EventStream, parse_position
 
@@ -94,12 +95,16 @@ async def process_logs(
     position = parse_position(given, name)
     services = caller.services
     lines = await services.logs.follow(await opened(sandbox_id, caller), pid, position)
-    return EventStream(_singly(lines), services.stopping, services.metrics, _encode)
+    held = caller.runtime.sandboxes().hold(sandbox_id)
+    return EventStream(_singly(lines, held), services.stopping, services.metrics, _encode)
 
 
-async def _singly(lines: AsyncIterator[LogLine]) -> AsyncGenerator[list[LogLine], None]:
-    async for line in lines:
-        yield [line]
+async def _singly(
+    lines: AsyncIterator[LogLine], held: AbstractContextManager[None]
+) -> AsyncGenerator[list[LogLine], None]:
+    with held:
+        async for line in lines:
+            yield [line]
 
 
 def _encode(line: LogLine) -> bytes:
@@ -115,9 +120,17 @@ async def terminal(
     Binary messages are what is typed and what is shown; `{"resize": [columns, rows]}` changes the size. The shell
     ends with the connection.
     """
-    sandbox = await opened(sandbox_id, caller)
-    shell = await sandbox.processes.start(_SHELL, env=_ENV, terminal=(columns, rows), stdin=True)
-    await websocket.accept(subprotocol=_protocol(websocket))
+    async with in_use(sandbox_id, caller) as sandbox:
+        shell = await sandbox.processes.start(_SHELL, env=_ENV, terminal=(columns, rows), stdin=True)
+        try:
+            await websocket.accept(subprotocol=_protocol(websocket))
+            await _join(websocket, shell)
+        finally:
+            await _end(shell)
+
+
+async def _join(websocket: WebSocket, shell: Process) -> None:
+    """Pass what is shown and what is typed until one side ends."""
     tasks = [asyncio.create_task(_show(websocket, shell)), asyncio.create_task(_type(websocket, shell))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -125,7 +138,6 @@ async def terminal(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await _end(shell)
 
 
 def _protocol(websocket: WebSocket) -> str | None:

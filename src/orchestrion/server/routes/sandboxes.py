@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -196,6 +198,14 @@ async def opened(sandbox_id: str, caller: Caller) -> Sandbox:
     return await caller.runtime.sandboxes().open(sandbox_id, traffic=True)
 
 
+@asynccontextmanager
+async def in_use(sandbox_id: str, caller: Caller) -> AsyncGenerator[Sandbox, None]:
+    """Yield a sandbox as `opened` does; it is not paused for want of use meanwhile."""
+    sandbox = await opened(sandbox_id, caller)
+    with caller.runtime.sandboxes().hold(sandbox_id):
+        yield sandbox
+
+
 @router.get("")
 async def list_sandboxes(caller: CallerDep, session_id: str | None = None) -> SandboxList:
     """List the caller's sandboxes."""
@@ -306,19 +316,19 @@ async def set_network(sandbox_id: str, body: Egress, caller: CallerDep) -> Sandb
 @router.post("/{sandbox_id}/exec")
 async def exec_command(sandbox_id: str, body: Exec, request: Request, caller: CallerDep) -> CommandResult:
     """Run a shell command to its end; leaving early ends it with all that it started."""
-    sandbox = await opened(sandbox_id, caller)
-    work = sandbox.run_command(body.command, timeout=body.timeout, cwd=body.cwd, env=body.env, user=body.user)
-    return await while_connected(request, work)
+    async with in_use(sandbox_id, caller) as sandbox:
+        work = sandbox.run_command(body.command, timeout=body.timeout, cwd=body.cwd, env=body.env, user=body.user)
+        return await while_connected(request, work)
 
 
 @router.post("/{sandbox_id}/code")
 async def run_code(sandbox_id: str, body: Code, request: Request, caller: CallerDep) -> CodeResult:
     """Run a cell in a live interpreter, which keeps its variables."""
-    sandbox = await opened(sandbox_id, caller)
-    work = sandbox.run_code(
-        body.code, language=body.language, context=body.context, env=body.env, timeout=body.timeout
-    )
-    return await while_connected(request, work)
+    async with in_use(sandbox_id, caller) as sandbox:
+        work = sandbox.run_code(
+            body.code, language=body.language, context=body.context, env=body.env, timeout=body.timeout
+        )
+        return await while_connected(request, work)
 
 
 @router.get("/{sandbox_id}/metrics")
