@@ -13,48 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sandbox_world import SANDBOX_PYTHON, as_ordinary_user
 
 HERE = Path(__file__).parent
-SANDBOX_PYTHON = Path(sys.prefix) / "sandbox" / "bin" / "python"
-NOBODY = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
 # Ids that no user of the host has.
 FIRST_ID = 16 * 65536
 
 
-def runs(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def python_for_others(folder: Path) -> tuple[str, str]:
-    """Return Pythons that another user may run: one for us, one for sandboxes; copied if ours are out of reach."""
-    ours, theirs = sys.executable, str(SANDBOX_PYTHON)
-    # By a shell: setpriv itself still reaches what only root may.
-    if all(runs([*NOBODY, "sh", "-c", '"$0" -c ""', python]) for python in (ours, theirs)):
-        return ours, theirs
-    copy = folder / "python"
-    system = f"/usr/bin/python3.{sys.version_info.minor}"
-    if not runs([system, "-m", "venv", "--without-pip", "--symlinks", str(copy)]):
-        pytest.skip("another user can't run the sandbox's Python, and there is none of its version in /usr")
-    packages = Path("lib") / f"python3.{sys.version_info.minor}" / "site-packages"
-    source = SANDBOX_PYTHON.parent.parent / packages
-    shutil.copytree(source, copy / packages, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
-    return system, str(copy / "bin" / "python")
-
-
 def imprisoned(folder: Path, kind: str) -> dict[str, Any]:
     """Run the prisoner in one way; return what it found."""
-    prefix, ours, theirs, environment = [], sys.executable, str(SANDBOX_PYTHON), dict(os.environ)
+    python, theirs, environment = [sys.executable], str(SANDBOX_PYTHON), dict(os.environ)
     if kind == "ordinary user" and os.geteuid() == 0:
-        prefix = NOBODY
-        ours, theirs = python_for_others(folder)
-        os.chown(folder, 12345, 12345)
-        environment |= {"HOME": str(folder), "PYTHONPATH": os.pathsep.join([path for path in sys.path if path])}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        python, theirs, environment = as_ordinary_user(folder)
     for name in ("sandbox_prisoner.py", "sandbox_attacks.py"):
         shutil.copy(HERE / name, folder / name)
     root = "root" if kind == "root, with sudo" else "plain"
     script = folder / "sandbox_attacks.py"
-    command = [*prefix, ours, str(folder / "sandbox_prisoner.py"), str(folder / "home"), theirs, root, str(script)]
+    command = [*python, str(folder / "sandbox_prisoner.py"), str(folder / "home"), theirs, root, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=115, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

@@ -313,7 +313,7 @@ def test_limits_in_the_first_version(tmp_path: Path) -> None:
     group.make(4321)
     group.limit(Limits(memory_mb=100, processes=10))
     place = tmp_path / "memory" / "orchestrion" / ID
-    assert int((place / "memory.limit_in_bytes").read_text()) == (100 + 5 + 64) * 1024 * 1024
+    assert int((place / "memory.limit_in_bytes").read_text()) == (100 + 25 + 192) * 1024 * 1024
     assert (tmp_path / "pids" / "orchestrion" / ID / "pids.max").read_text() == "26"
     assert (tmp_path / "freezer" / "orchestrion" / ID / "cgroup.procs").read_text() == "4321"
 

@@ -18,8 +18,9 @@ _MIB = 1024 * 1024
 _PARENT = "orchestrion"
 _V1 = ("memory", "pids", "freezer", "cpu")
 _WEIGHT, _SHARES = 100, 1024
-# The daemon's own watch ends the biggest process and says so; the kernel's limit is the wall behind it.
-_MARGIN_MB, _MARGIN_PROCESSES = 64, 16
+# The daemon's own watch ends the biggest process and says so; the kernel's limit is the wall behind it, far enough
+# for the watch to come first even when memory fills quickly.
+_MARGIN_MB, _MARGIN_PROCESSES = 192, 16
 _YOUNG = 120
 
 
@@ -97,7 +98,7 @@ class Group:
 
     def limit(self, limits: Limits) -> None:
         """Set what it may use."""
-        memory = (limits.memory_mb + limits.memory_mb // 20 + _MARGIN_MB) * _MIB
+        memory = (limits.memory_mb + limits.memory_mb // 4 + _MARGIN_MB) * _MIB
         processes = limits.processes + _MARGIN_PROCESSES
         if self._unified:
             wanted = {"memory.max": memory, "pids.max": processes, "cpu.weight": _WEIGHT}

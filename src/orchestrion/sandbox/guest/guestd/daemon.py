@@ -34,14 +34,17 @@ from .limits import apply_limits
 from .memory import enforce_memory
 from .nursery import NURSERY
 from .privileges import CAP_SYS_ADMIN, drop_capability
+from .rights import WORKERS
 from .seccomp import apply_filter, set_dumpable
 from .server import Server
 from .supervisor import reap
+from .workers import Workers
 
 if TYPE_CHECKING:
     import argparse
 
 _TICK = 0.3
+_THREADS = 4
 _SETTLE_SECONDS, _SETTLE_ROUNDS = 0.05, 20
 _WORKSPACE = "/workspace"
 
@@ -57,6 +60,7 @@ class Daemon:
         self._config = config
         self._server = Server(App(config, collect_routes(config), _initialised), {"Orchestrion-Guest": VERSION})
         self._disk = DiskWatch(config.writable)
+        self._workers = Workers(_THREADS, thread_name_prefix="worker")
         self._has_workspace = config.isolated and os.path.isdir(_WORKSPACE)
 
     async def serve(self, listener: socket.socket | None, host: str, ports: Sequence[int]) -> None:
@@ -69,6 +73,9 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, reap)
+        loop.set_default_executor(self._workers)
+        for workers in (WORKERS, self._workers):
+            workers.begin()
         if listener is not None:
             await self._server.listen_unix(listener)
         for port in ports:

@@ -16,11 +16,11 @@ import functools
 import os
 import platform
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from .config import Config
 from .users import User
+from .workers import Workers
 
 _T = TypeVar("_T")
 _THREADS = 8
@@ -29,6 +29,7 @@ _PATIENCE = 5.0
 _SETGROUPS = {"x86_64": 116, "aarch64": 159}
 _CAPABILITY_VERSION = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
+WORKERS = Workers(_THREADS, thread_name_prefix="files")
 
 
 class _CapHeader(ctypes.Structure):
@@ -114,7 +115,6 @@ class FileWorker:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
 
     def do_as(self, user: User, work: Callable[..., _T], *args: object) -> _T:
         """Do `work` in this thread with a user's rights.
@@ -142,7 +142,7 @@ class FileWorker:
 
         A call that is cancelled waits for its thread, so that what `work` uses can be closed afterwards.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args))
+        future = asyncio.get_running_loop().run_in_executor(WORKERS, functools.partial(work, *args))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -151,4 +151,4 @@ class FileWorker:
 
     def later(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread; nobody waits for it."""
-        self._pool.submit(work)
+        WORKERS.submit(work)
