@@ -100,7 +100,11 @@ class _Cell:
             SandboxGone: It broke off.
             SandboxError: It makes no sense.
         """
+        ended = False
+        # Read on to the answer's own end: then its connection can be used again.
         async for line in _lines(reply):
+            if ended:
+                raise unknown("something after the end of a cell")
             message = message_of(line)
             match message.get("type"):
                 case "stdout":
@@ -108,10 +112,11 @@ class _Cell:
                 case "stderr":
                     await self._seen.take("stderr", text_of(message, "text"))
                 case "end_of_execution":
-                    return
+                    ended = True
                 case _:
                     self._note(message)
-        raise gone("The sandbox broke off in the middle of a call.")
+        if not ended:
+            raise gone("The sandbox broke off in the middle of a call.")
 
     def _note(self, message: Message) -> None:
         match message.get("type"):

@@ -135,15 +135,20 @@ class Messages:
         await self._reply.aclose()
 
     async def _read(self) -> AsyncIterator[Message]:
-        frames = Frames()
+        frames, end = Frames(), None
+        # Read on to the answer's own end: then its connection can be used again.
         async for piece in self._reply.pieces():
             for flags, body in frames.feed(piece):
+                if end is not None:
+                    raise unknown("something after the end of a call")
                 message = message_of(body)
                 if flags & END_OF_STREAM:
-                    _check_end(message)
-                    return
-                yield message
-        raise gone("The sandbox broke off in the middle of a call.")
+                    end = message
+                else:
+                    yield message
+        if end is None:
+            raise gone("The sandbox broke off in the middle of a call.")
+        _check_end(end)
 
 
 def _check_end(message: Message) -> None:

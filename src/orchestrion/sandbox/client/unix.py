@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,52 +23,95 @@ _READ = 1024 * 1024
 
 
 @contextlib.contextmanager
-def short_path(socket: Path) -> Iterator[str]:
+def short_path(place: Path) -> Iterator[str]:
     """Give a short path to a socket: a unix socket's path may have only 107 bytes.
 
     Raises:
         OSError: Its directory is not there.
     """
-    fd = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{fd}/{socket.name}"
+        yield f"/proc/self/fd/{fd}/{place.name}"
     finally:
         os.close(fd)
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that is read in larger pieces than httpcore asks for."""
+    """A connection straight on asyncio: read in large pieces, and a request's head leaves with what follows it."""
 
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner = inner
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._head: bytes | None = None
+        self._begun = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._inner.read(max(max_bytes, _READ), timeout)
+        await self._send_head(timeout)
+        self._begun = False
+        with _errors(httpcore.ReadTimeout, httpcore.ReadError):
+            async with asyncio.timeout(timeout):
+                return await self._reader.read(max(max_bytes, _READ))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._inner.write(buffer, timeout)
+        if not self._begun:
+            # The guest is woken once for a small request, not twice.
+            self._begun, self._head = True, buffer
+        elif buffer:
+            head, self._head = self._head, None
+            await self._send(head + buffer if head else buffer, timeout)
+
+    async def _send_head(self, timeout: float | None) -> None:
+        head, self._head = self._head, None
+        if head:
+            with contextlib.suppress(httpcore.WriteError):  # the answer says why, if there is one
+                await self._send(head, timeout)
+
+    async def _send(self, data: bytes, timeout: float | None) -> None:
+        with _errors(httpcore.WriteTimeout, httpcore.WriteError):
+            self._writer.write(data)
+            async with asyncio.timeout(timeout):
+                await self._writer.drain()
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        self._writer.transport.abort()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+        if info == "is_readable":
+            return self._reader.at_eof() or _is_readable(self._writer.get_extra_info("socket"))
+        return self._writer.get_extra_info(info)
 
 
-class _Backend(httpcore.AnyIOBackend):
+@contextlib.contextmanager
+def _errors(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
+    """Raise what httpcore's pool expects of a connection."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise late(str(error)) from None
+    except OSError as error:
+        raise broken(str(error)) from None
+
+
+def _is_readable(connection: socket.socket | None) -> bool:
+    """Say whether something, if only the end, can be read at once."""
+    if connection is None or connection.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
     """Leads every connection to one unix socket."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, place: Path) -> None:
+        self._socket = place
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
-        try:
-            with short_path(self._socket) as short:
-                return _Stream(await super().connect_unix_socket(short, timeout, socket_options))
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from None
+        with _errors(httpcore.ConnectTimeout, httpcore.ConnectError), short_path(self._socket) as short:
+            async with asyncio.timeout(timeout):
+                return _Stream(*await asyncio.open_unix_connection(short, limit=_READ))
 
 
 class UnixTransport:
