@@ -20,6 +20,7 @@ from orchestrion.core.errors import InvalidInput, NotFound, SandboxError, Sandbo
 from orchestrion.sandbox.protocols import OnOutput, Output, Sandbox
 
 MEMORIES, SKILLS = "/memories/", "/skills/"
+ARTIFACTS = "/home/user/.deepagents"
 
 _OUTPUT = 8 * 1024 * 1024
 _FILE = 256 * 1024 * 1024
@@ -45,7 +46,7 @@ class SandboxBackend(BaseSandbox):
         loop: The event loop that the sandbox belongs to; by default the running one.
     """
 
-    enable_capture_offload = True
+    enable_capture_offload = False  # it would keep a command's output in a file inside: nothing could be streamed
 
     def __init__(
         self,
@@ -202,7 +203,8 @@ def with_routes(
 ) -> CompositeBackend:
     """Lay directories of the host beside a sandbox, where Deep Agents look for memories and skills.
 
-    Commands never see them: they are reached by the file tools alone, and a path can't leave its directory.
+    Commands never see them: they are reached by the file tools alone, and a path can't leave its directory. What Deep
+    Agents put aside, such as long tool results, goes to the home directory inside, as `/` is not the user's to write.
 
     Args:
         default: The sandbox; all other paths and every command are its.
@@ -213,7 +215,7 @@ def with_routes(
     for prefix, place in ((MEMORIES, memories), (SKILLS, skills)):
         if place is not None:
             routes[prefix] = FilesystemBackend(root_dir=place, virtual_mode=True)
-    return CompositeBackend(default=default, routes=routes)
+    return CompositeBackend(default=default, routes=routes, artifacts_root=ARTIFACTS)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -90,7 +90,7 @@ def kill(sandbox_ids: Annotated[list[str], typer.Argument(metavar="ID…", show_
     sandboxes.kill(sandbox_ids)
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command()
 def build(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the template.", show_default=False)],
