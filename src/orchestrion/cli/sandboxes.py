@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrion.cli.errors import EXIT_CANCELLED
-from orchestrion.cli.opening import calm_logs
+from orchestrion.cli.errors import EXIT_CANCELLED, complain
 from orchestrion.cli.options import print_json
+from orchestrion.cli.quiet import calm_logs
 from orchestrion.cli.table import print_table
 from orchestrion.cli.text import ago
 from orchestrion.core.errors import InvalidInput, OrchestrionError, SandboxError
@@ -26,6 +26,8 @@ from orchestrion.sandbox.registry import Held
 T = TypeVar("T")
 _PIECE = 65536
 _BUILD_SECONDS = 3600
+# As shells say it.
+_TIMED_OUT, _NOT_STARTED = 124, 127
 
 
 @dataclass(frozen=True)
@@ -172,18 +174,28 @@ def execute(command: Sequence[str], place: Place, *, cwd: str | None, user: str 
     async def question(sandboxes: Sandboxes) -> int:
         async with _sandbox(sandboxes, place, root=user == "root") as sandbox:
             stdin = not sys.stdin.isatty()
-            process = await sandbox.processes.start(list(command), cwd=cwd, user=user, stdin=stdin)
             try:
-                async with asyncio.timeout(timeout):
-                    return await _relay(process, stdin=stdin)
-            except TimeoutError:
-                print(f"The command was ended after {timeout:g} s.", file=sys.stderr)
-                return 124
-            finally:
-                await process.kill()
-                await process.close()
+                process = await sandbox.processes.start(list(command), cwd=cwd, user=user, stdin=stdin)
+            except InvalidInput as error:
+                complain(error.detail, error.remedy)
+                return _NOT_STARTED
+            return await _to_its_end(process, timeout, stdin=stdin)
 
     return ask(question)
+
+
+async def _to_its_end(process: Process, timeout: float | None, *, stdin: bool) -> int:
+    try:
+        async with asyncio.timeout(timeout):
+            return await _relay(process, stdin=stdin)
+    except TimeoutError:
+        complain(f"The command was ended after {timeout:g} s.", "Allow more with --timeout.")
+        return _TIMED_OUT
+    except asyncio.CancelledError:
+        return EXIT_CANCELLED
+    finally:
+        await process.kill()
+        await process.close()
 
 
 def shell(place: Place) -> int:
@@ -279,9 +291,6 @@ async def _relay(process: Process, *, stdin: bool) -> int:
                 outputs[event.stream].flush()
             elif isinstance(event, ProcessEnd):
                 return event.exit_code
-    except asyncio.CancelledError:
-        await process.kill()
-        return EXIT_CANCELLED
     finally:
         if feeding is not None:
             feeding.cancel()
