@@ -121,7 +121,7 @@ async function work(run, goal) {
   await say(run, 'plan', STEPS.map((step, i) => `${i + 1}. ${step}`).join('\n'), 'orchestrator');
   plan(run, 0);
   emit(run, 'run.phase', { phase: 'execute', title: 'Carrying it out' });
-  emit(run, 'sandbox.created', { sandbox_id: 'sbx', provider: 'bubblewrap', seconds: 0.21 });
+  emit(run, 'sandbox.created', { sandbox_id: 'sbx', provider: 'local', seconds: 0.21 });
   await tool(run, 'list_files', { path: '' }, { result: 'uploads/sales.csv  48 213' });
   await say(run, 'execute', 'The table has six columns; I look at its quality first.', 'data');
   await tool(run, 'execute_code', { code: CODE, language: 'python' }, {

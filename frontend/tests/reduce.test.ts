@@ -158,3 +158,15 @@ describe('the journal', () => {
     expect(applyEvents(EMPTY_VIEW, [odd])).toMatchObject({ lastSeq: 1, items: [] });
   });
 });
+
+describe('egress', () => {
+  const asked = { sandbox_id: 's', host: 'example.com', port: 443, rule: '', requests: 3, bytes_in: 0, bytes_out: 0 };
+
+  it('says what was refused, and keeps quiet about what was allowed', () => {
+    const view = fold(
+      { type: 'sandbox.egress', ...asked, verdict: 'allowed', reason: '' },
+      { type: 'sandbox.egress', ...asked, verdict: 'denied', reason: 'no rule allows it' },
+    );
+    expect(view.items).toMatchObject([{ kind: 'notice', level: 'warning', text: expect.stringContaining('example.com:443') }]);
+  });
+});

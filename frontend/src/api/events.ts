@@ -157,6 +157,17 @@ export interface SandboxLost extends Event<'sandbox.lost'> {
   provider: string;
   reason: string;
 }
+export interface SandboxEgress extends Event<'sandbox.egress'> {
+  sandbox_id: string;
+  host: string;
+  port: number;
+  verdict: 'allowed' | 'denied';
+  rule: string;
+  reason: string;
+  requests: number;
+  bytes_in: number;
+  bytes_out: number;
+}
 export interface UsageRecorded extends Event<'usage.recorded'> {
   model: string;
   call: Usage;
@@ -198,6 +209,7 @@ export type RunEvent =
   | SandboxResumed
   | SandboxRestored
   | SandboxLost
+  | SandboxEgress
   | UsageRecorded
   | LlmCalled
   | ModelRetried;

@@ -154,6 +154,10 @@ const handlers: Handlers = {
   'sandbox.lost': (view, { seq, provider, reason }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'lost', provider, seconds: null, reason });
   },
+  'sandbox.egress': (view, { seq, host, port, verdict, reason }) => {
+    const text = `Code in the sandbox asked for ${host}:${port} and was refused: ${reason || 'no rule allows it'}`;
+    if (verdict === 'denied') view.items.push({ kind: 'notice', id: `e${seq}`, level: 'warning', text });
+  },
   'usage.recorded': (view, event) => {
     view.usage = event.total;
   },
