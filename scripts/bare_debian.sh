@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Proves the set-up on a bare Debian 12: a new tree with make and Python 3.11 and nothing else, entered with its own
-# mounts, processes and /dev, and with the checkout's last commit cloned into it. User namespaces, which bubblewrap
-# needs, fail under a plain chroot, so the tree is entered with pivot_root.
+# mounts, processes and /dev, and with the checkout's last commit cloned into it. User namespaces, which an ordinary
+# user's sandboxes need, fail under a plain chroot, so the tree is entered with pivot_root.
 #
 #   sudo scripts/bare_debian.sh [root|user]… [-- COMMAND…]
 #
-# Runs `make run` twice and `make test` as root, then the same as an ordinary user with only bubblewrap added. With a
-# COMMAND it runs that instead. Takes this machine's apt and pip settings along, so that packages come from the same place.
+# Runs `make run` twice and `make test` as root, then the same as an ordinary user. With a COMMAND it
+# runs that instead. Takes this machine's apt and pip settings along, so that packages come from the same place.
 #
 #   BARE_DIR=/var/tmp/bare   where the trees are kept; the base tree is made once
 #   BARE_COPY="/a /b"        further folders to copy in, for example a local folder of wheels that pip is told of
@@ -47,8 +47,7 @@ make_tree() {  # USER
   cp -a "$work/base" "$tree"
   copy_settings "$tree"
   if [ "$1" != root ]; then
-    # shellcheck disable=SC2086 # a list of words
-    enter "$tree" root "apt-get update -qq && apt-get install -qq -y --no-install-recommends bubblewrap ${BARE_PACKAGES:-} >/dev/null"
+    [ -z "${BARE_PACKAGES:-}" ] || enter "$tree" root "apt-get update -qq && apt-get install -qq -y --no-install-recommends $BARE_PACKAGES >/dev/null"
     chroot "$tree" useradd --create-home --shell /bin/bash tester
   fi
   git clone --quiet --no-hardlinks "$checkout" "$tree$(home_of "$1")/orchestrion"

@@ -22,13 +22,11 @@ class Need:
         package: Debian's name for it.
         why: What it is for, as the user is told.
         present: Whether it is there.
-        required: Whether set-up stops without it.
     """
 
     package: str
     why: str
     present: bool
-    required: bool = True
 
 
 def has_ensurepip() -> bool:
@@ -45,15 +43,14 @@ def needs(*, for_tests: bool, for_e2b: bool, environment_made: bool) -> list[Nee
         environment_made: Whether `.venv` is there, so that nothing is needed to make it.
     """
     listed = [
-        Need("python3-venv", "makes Python environments", environment_made or has_ensurepip(), required=False),
-        Need("bubblewrap", "isolates the code that agents run", shutil.which("bwrap") is not None),
+        Need("python3-venv", "makes Python environments", environment_made or has_ensurepip()),
     ]
     if for_e2b:
         why = "E2B's clients use it inside sandboxes"
-        listed.append(Need("sudo", why, shutil.which("sudo") is not None, required=False))
+        listed.append(Need("sudo", why, shutil.which("sudo") is not None))
     if for_tests:
-        listed.append(Need("chromium", "for the browser tests", chromium() is not None, required=False))
-        listed.append(Need("libatomic1", "for the browser tests", _loads("libatomic.so.1"), required=False))
+        listed.append(Need("chromium", "for the browser tests", chromium() is not None))
+        listed.append(Need("libatomic1", "for the browser tests", _loads("libatomic.so.1")))
     return listed
 
 
@@ -71,30 +68,19 @@ def chromium() -> str | None:
 
 
 def provide(wanted: list[Need]) -> None:
-    """Install what is missing as root; as an ordinary user go on without what may be missing, and say so.
+    """Install what is missing as root; as an ordinary user say what is missing and go on without it.
 
     Raises:
-        SetupError: Something required is missing and can't be installed from here.
+        SetupError: Something could not be installed.
     """
     missing = [need for need in wanted if not need.present]
     if not missing:
         return
-    names = " ".join(need.package for need in missing)
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        _install(missing, names)
+        _install(missing, " ".join(need.package for need in missing))
         return
-    required = [need for need in missing if need.required]
-    if required:
-        reasons = ", ".join(f"{need.package} ({need.why})" for need in required)
-        raise SetupError(f"Missing: {reasons}. Set-up never asks for root's rights by itself.", _command(names))
     for need in missing:
         say(f"{need.package} ({need.why}) is not installed: going on without it")
-
-
-def _command(names: str) -> str:
-    if shutil.which("apt-get"):
-        return f"Run this, then the same command again: sudo apt-get update && sudo apt-get install -y {names}"
-    return f"Install what Debian calls {names} with your system's package manager, then run the same command again."
 
 
 def _install(missing: list[Need], names: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ The lighthouse of Oldport was finished in 1874 and is built of grey granite. It 
 Its lamp was converted to electricity in 1931. The keeper's cottage has been a museum since 1996.
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+pytestmark = pytest.mark.usefixtures("needs_sandboxes")
 
 
 @dataclass

@@ -158,9 +158,9 @@ def test_the_report_is_first_and_its_path_is_the_last_line() -> None:
 
 
 def test_a_failed_run_shows_its_work_and_complains_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = show(ev.RunFailed(code="x", error="No sandbox.", remedy="Install bubblewrap.", files=[REPORT]))
+    shown = show(ev.RunFailed(code="x", error="No sandbox.", remedy="Run `make setup`.", files=[REPORT]))
     assert shown.splitlines()[-1] == f"{ROOT}/report.md"
-    assert capsys.readouterr().err == "Error: No sandbox.\nInstall bubblewrap.\n"
+    assert capsys.readouterr().err == "Error: No sandbox.\nRun `make setup`.\n"
 
 
 def test_a_spent_budget_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
