@@ -81,7 +81,7 @@ async def in_a_terminal(sandbox: Sandbox, begun: asyncio.Event) -> object:
 async def in_a_watch(sandbox: Sandbox, begun: asyncio.Event) -> object:
     async def touch() -> None:
         while not begun.is_set():
-            await sandbox.files.write("/home/user/touched", b"")
+            await sandbox.files.write("/home/user/touched", b"again")
             await asyncio.sleep(0.05)
 
     touching = asyncio.create_task(touch())

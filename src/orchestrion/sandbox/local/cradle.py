@@ -48,10 +48,14 @@ class Cradle:
         self.newborn.close()
         self.claim.close()
 
-    def abandon(self) -> None:
-        """End it and leave nothing of it."""
+    def give_up(self) -> None:
+        """End its process and remove its control group; its directory stays."""
         self.close()
         self.group.remove()
+
+    def abandon(self) -> None:
+        """End it and leave nothing of it."""
+        self.give_up()
         self.place.remove()
 
 

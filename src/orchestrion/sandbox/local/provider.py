@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from orchestrion.core.errors import Conflict, NotFound, SandboxError, SandboxGone, SandboxUnavailable, Unsupported
 from orchestrion.sandbox.client import GuestSandbox, UnixTransport
@@ -27,6 +27,7 @@ _STRENGTH = 50
 _LATER = 0.2
 
 _T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
 
 
 class LocalProvider:
@@ -149,7 +150,7 @@ class LocalProvider:
 
     async def _boot(self, record: Record, ground: Ground) -> GuestSandbox:
         """Start a sandbox on its files."""
-        cradle = await _in_full(prepare, record.id, record.base, self._records, ground, abandoned=Cradle.close)
+        cradle = await _in_full(prepare, record.id, record.base, self._records, ground, abandoned=Cradle.give_up)
         return await self._start(record, cradle, ground, keep=True)
 
     async def _start(self, record: Record, cradle: Cradle, ground: Ground, *, keep: bool = False) -> GuestSandbox:
@@ -253,7 +254,7 @@ class LocalProvider:
         """End a sandbox that heeds nobody, unless it began another life meanwhile; its files can be resumed."""
         with contextlib.suppress(NotFound):
             if (await self._read(life.id)).lifecycle == life.lifecycle:
-                await _in_full(self._stop, life.id, await self._explored())
+                await _in_full(self._stop, life.id)
 
     async def _drop(self, sandbox_id: str) -> None:
         """Break our connections to a sandbox that was paused or has ended."""
@@ -395,8 +396,15 @@ class _Still:
         self._pid, self._group = record.pid, group
 
     async def __aenter__(self) -> None:
-        if self._running and not await _in_full(freezing.freeze, self._pid, self._group):
-            await _in_full(freezing.thaw, self._pid, self._group)
+        if not self._running:
+            return
+        try:
+            stands = await _in_full(freezing.freeze, self._pid, self._group)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        if not stands:
+            await self.__aexit__()
             raise SandboxError("The sandbox could not be stopped to copy its files: a process does not stand still.")
 
     async def __aexit__(self, *_error: object) -> None:
@@ -411,7 +419,7 @@ def _require_root(spec: SandboxSpec, ground: Ground) -> None:
         )
 
 
-async def _in_full(work: Callable[..., _T], *args: object, abandoned: Callable[[_T], None] | None = None) -> _T:
+async def _in_full(work: Callable[[*_Args], _T], *args: *_Args, abandoned: Callable[[_T], None] | None = None) -> _T:
     """Do work in a thread; if we are cancelled meanwhile, let it come to its end first: nothing is left half done.
 
     Args:
