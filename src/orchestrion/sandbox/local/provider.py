@@ -28,7 +28,6 @@ _LATER = 0.2
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
-_Args = TypeVarTuple("_Args")
 
 
 class LocalProvider:
