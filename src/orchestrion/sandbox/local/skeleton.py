@@ -32,6 +32,7 @@ _PATH = "/opt/python/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 _NOLOGIN = "/usr/sbin/nologin"
 _PAM = "account sufficient pam_permit.so\nsession optional pam_permit.so\n"
 _SUDOERS = f"""Defaults env_keep += "HTTP_PROXY HTTPS_PROXY http_proxy https_proxy NO_PROXY no_proxy"
+Defaults env_keep += "ANTHROPIC_BASE_URL ANTHROPIC_API_KEY OPENAI_BASE_URL OPENAI_API_KEY"
 Defaults !use_pty, secure_path="{_PATH}"
 root ALL=(ALL:ALL) ALL
 user ALL=(ALL:ALL) NOPASSWD: ALL

@@ -20,7 +20,7 @@ from .proctree import Identity, process_table
 from .pump import Pump, Send, output_pipes
 from .results import Allowance
 from .supervisor import Launch, Supervised, describe_status, end_or_die
-from .users import User, find_user, lookup
+from .users import User, environment, find_user, lookup
 
 Line: TypeAlias = dict[str, object]
 Emit: TypeAlias = Callable[..., Awaitable[None]]
@@ -50,12 +50,6 @@ def account(config: Config) -> User:
         return find_user("", config)
     except RpcError as error:
         raise OSError(error.message) from None
-
-
-def environment(user: User, config: Config) -> dict[str, str]:
-    """Return the variables that an interpreter starts with."""
-    own = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
-    return {**os.environ, **own, **config.envs}
 
 
 class _Process:

@@ -20,12 +20,11 @@ from .http import Request, Routes
 from .outlets import Inlet, Item, Listener, Outlet, encode, event
 from .pty import open_terminal, resize
 from .supervisor import Launch, NotStarted, Supervised, end_or_die
-from .users import User, resolve, rpc_user
+from .users import User, environment, resolve, rpc_user
 
 _KEPT_SECONDS = 30
 _REAP_SECONDS = 2
 _SLACK_SECONDS = 0.01
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_ARGUMENTS = 4096
 _SIGNALS = {"SIGNAL_SIGKILL": signal.SIGKILL, "SIGNAL_SIGTERM": signal.SIGTERM, 9: signal.SIGKILL, 15: signal.SIGTERM}
 
@@ -244,13 +243,12 @@ class ProcessService:
         return cwd
 
     def _launch(self, order: Order, user: User, cwd: str, fds: dict[int, int]) -> Launch:
-        own = {"PATH": os.environ.get("PATH", _PATH), "HOME": user.home, "USER": user.name, "LOGNAME": user.name}
         return Launch(
             argv=[order.cmd, *order.args],
             cwd=cwd,
             fds=fds,
             limits=self._config.limits,
-            env={**own, **self._config.envs, **order.envs},
+            env={**environment(user, self._config), **order.envs},
             user=user,
             allow_root=self._config.allow_root,
             terminal=order.terminal,

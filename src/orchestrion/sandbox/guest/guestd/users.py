@@ -13,6 +13,8 @@ from .config import DEFAULT_USER, Config
 from .connect import RpcError
 from .http import Request
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 @dataclass(frozen=True)
 class User:
@@ -90,6 +92,15 @@ def rpc_user(request: Request, config: Config) -> User:
     except (binascii.Error, UnicodeDecodeError):
         raise RpcError("unauthenticated", "The authorization header is not base64 of '<user>:'.") from None
     return find_user(name, config)
+
+
+def environment(user: User, config: Config) -> dict[str, str]:
+    """Return the variables that everything of a user's starts with: the sandbox's own, the account's, the caller's.
+
+    The sandbox's own are those that its provider gave the daemon, the way to the gateway among them.
+    """
+    own = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
+    return {"PATH": _PATH, **os.environ, **own, **config.envs}
 
 
 def resolve(path: str, user: User) -> str:
