@@ -17,6 +17,8 @@ _HEAD_SECONDS = 30.0
 _LINGER_SECONDS, _LINGER_BYTES = 2.0, 64 * 1024 * 1024
 _HIGH, _LOW = 2 * 1024 * 1024, 512 * 1024
 _SOCKET_BUFFER = 1024 * 1024
+# The peer is woken once for the pieces of a moment, and for a head with the first of them.
+_JOINED, _HEAD_PATIENCE = 64 * 1024, 0.01
 _CODE_PORT, _ENVD_PORT = 49999, 49983
 _REASONS = {status.value: status.phrase for status in standard.HTTPStatus}
 _T = TypeVar("_T")
@@ -50,6 +52,9 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._paused = False
         self._expects = False
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._flushing: asyncio.Handle | None = None
         self.transport: asyncio.Transport
         self.task: asyncio.Task[None]
 
@@ -245,13 +250,15 @@ class Connection(asyncio.Protocol):
         chunked = not sized and head.version == "1.1"
         framing = "" if sized else "Transfer-Encoding: chunked\r\n" if chunked else "Connection: close\r\n"
         try:
-            self.transport.write(self._lines(response, framing, last=last))
+            self._hold(self._lines(response, framing, last=last))
+            self._flushing = asyncio.get_running_loop().call_later(_HEAD_PATIENCE, self._flush)
             async for piece in body:
                 if piece:
-                    self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                    self._soon(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                     await self._drain()
             if chunked:
-                self.transport.write(b"0\r\n\r\n")
+                self._hold(b"0\r\n\r\n")
+            self._flush()
             await self._drain()
         except Exception:
             # The peer must not take what it has for the whole.
@@ -259,6 +266,29 @@ class Connection(asyncio.Protocol):
             raise
         if not sized and not chunked:
             self.transport.close()
+
+    def _hold(self, data: bytes) -> None:
+        """Send this with what follows."""
+        self._held.append(data)
+        self._held_size += len(data)
+
+    def _soon(self, data: bytes) -> None:
+        """Send this, with what was held and what else is there before the loop's next round."""
+        self._hold(data)
+        if self._held_size >= _JOINED:
+            self._flush()
+            return
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        held, self._held, self._held_size = self._held, [], 0
+        if held and not self.transport.is_closing():
+            self.transport.write(held[0] if len(held) == 1 else b"".join(held))
 
     async def _send_head(self, response: Response, *, last: bool, without_body: bool = False) -> None:
         body = cast(bytes, response.body)

@@ -112,8 +112,8 @@ async def _without_body(response: Response) -> Response:
 
 async def _nothing() -> AsyncIterator[bytes]:
     """Yield no piece."""
-    return
-    yield b""
+    for piece in ():
+        yield piece
 
 
 def _wants_gzip(accepted: str) -> bool:

@@ -88,23 +88,32 @@ def _supervise(channel: int) -> None:
     message = os.read(_TROUBLE, 4096).decode(errors="replace").replace("\n", " ")
     os.close(_TROUBLE)
     _report(f"failed {message}\n" if message else f"pid {child}\n")
+    news = ""
     with contextlib.suppress(ChildProcessError):
         while True:
-            pid, code = os.wait()
+            pid, code = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                _report(news)
+                news = ""
+                pid, code = os.wait()
             if pid == child:
-                _report(f"exit {code}\n")
+                news = f"exit {code}\n"
     # Nothing that the program started is left: who looks for it need not look elsewhere.
-    _report("done\n")
+    _report(f"{news}done\n")
 
 
-def _report(line: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(_CHANNEL, line.encode(errors="replace"))
+def _report(text: str) -> None:
+    if text:
+        with contextlib.suppress(OSError):
+            os.write(_CHANNEL, text.encode(errors="replace"))
 
 
 def _await_launch() -> None:
     """In the child: take the order, and become the program or say what hinders that."""
     trouble = _Trouble()
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o022)
     try:
         launch, fds = _receive()
         _execute(launch, fds, trouble)
@@ -124,7 +133,7 @@ class _Trouble:
 
 
 def _receive() -> tuple[dict[str, Any], list[int]]:
-    with socket.socket(fileno=os.dup(_CHANNEL)) as channel:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(_CHANNEL)) as channel:
         data, fds, _, _ = socket.recv_fds(channel, 65536, MOST_FDS)
         while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
             more = channel.recv(65536)
@@ -135,8 +144,6 @@ def _receive() -> tuple[dict[str, Any], list[int]]:
 
 
 def _execute(launch: dict[str, Any], fds: list[int], trouble: _Trouble) -> None:
-    for number in _RESET:
-        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     _arrange(dict(enumerate((*fds, _TELL))))
     # Closed when the program begins: that is how the supervisor learns of it.
@@ -147,7 +154,6 @@ def _execute(launch: dict[str, Any], fds: list[int], trouble: _Trouble) -> None:
     limits = GuestLimits(**launch["limits"])
     apply_user_limits(limits)
     apply_limits(limits)
-    os.umask(0o022)
     if launch["user"] is not None:
         uid, gid, groups = launch["user"]
         become(uid, gid, tuple(groups), allow_root=launch["allow_root"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from dataclasses import dataclass, fields
 from typing import Any
@@ -56,5 +57,7 @@ def apply_user_limits(limits: GuestLimits) -> None:
     _lower(resource.RLIMIT_CPU, limits.cpu_seconds)
     _lower(resource.RLIMIT_NOFILE, limits.open_files)
     # If the whole machine runs out of memory, the kernel should take from the sandbox first.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adjust:
-        adjust.write("800")
+    with contextlib.suppress(OSError):
+        adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(adjust, b"800")
+        os.close(adjust)

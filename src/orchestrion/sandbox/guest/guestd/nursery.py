@@ -21,7 +21,8 @@ from .seccomp import set_dumpable
 if TYPE_CHECKING:
     import asyncio
 
-_SPARE = 2
+_SPARE = 4
+_REFILL_SECONDS = 0.003
 _CONTROL = 3
 _WAIT_SECONDS = 1.0
 _PATIENCE = 3
@@ -71,13 +72,20 @@ class Nursery:
         """
         if self._control is None or not self._ready:
             return fork_supervisor()
-        self._ask(1)
-        if self._spares:
-            return self._spares.popleft()
-        return await self._next()
+        if not self._spares:
+            self._ask(1)
+            return await self._next()
+        self._refill_soon()
+        return self._spares.popleft()
+
+    def _refill_soon(self) -> None:
+        """Ask for another one, but not before the program at hand has begun: a fork would get in its way."""
+        # Only what runs in the daemon has a loop; the nursery imports this module too.
+        import asyncio
+
+        asyncio.get_running_loop().call_later(_REFILL_SECONDS, self._ask, 1)
 
     async def _next(self) -> tuple[int, socket.socket]:
-        # Only what runs in the daemon has a loop; the nursery imports this module too.
         import asyncio
 
         wanted: asyncio.Future[tuple[int, socket.socket]] = asyncio.get_running_loop().create_future()
@@ -107,7 +115,7 @@ class Nursery:
             self._lost(loop)
         elif fds:
             self._ready = True
-            self._spares.append((int(data), socket.socket(fileno=fds[0])))
+            self._spares.append((int(data), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds[0])))
             self._serve_waiting(None)
         else:
             self._serve_waiting(BlockingIOError("no process could be made"))
@@ -159,7 +167,8 @@ def serve() -> None:
     set_dumpable(False)
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, _reap)
+    # The kernel collects those that end.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # What is forked writes to none of the pages that hold what is there now.
     gc.disable()
     gc.freeze()
@@ -178,9 +187,3 @@ def _hand_over(control: socket.socket) -> None:
         return
     with channel:
         socket.send_fds(control, [b"%d" % pid], [channel.fileno()])
-
-
-def _reap(_number: int, _frame: object) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass

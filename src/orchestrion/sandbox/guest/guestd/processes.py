@@ -25,6 +25,7 @@ from .users import User, environment, resolve, rpc_user
 _KEPT_SECONDS = 30
 _REAP_SECONDS = 2
 _SLACK_SECONDS = 0.01
+_SHORT_SECONDS = 0.01
 _MOST_ARGUMENTS = 4096
 _SIGNALS = {"SIGNAL_SIGKILL": signal.SIGKILL, "SIGNAL_SIGTERM": signal.SIGTERM, 9: signal.SIGKILL, 15: signal.SIGTERM}
 
@@ -306,6 +307,9 @@ class ProcessService:
             running.leave(listener)
 
     async def _follow(self, running: Running, listener: Listener, ping: float) -> AsyncIterator[Message | bytes]:
+        if running.bound:
+            # Nobody has use for the start by itself: all of a short command is told in one go.
+            await asyncio.wait({running.program.ended}, timeout=_SHORT_SECONDS)
         yield event("start", {"pid": running.pid})
         while True:
             item: Item | None = await listener.next(ping)

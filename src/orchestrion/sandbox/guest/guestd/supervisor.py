@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .limits import GuestLimits
@@ -67,7 +67,7 @@ class Launch:
             "argv": list(self.argv),
             "cwd": self.cwd,
             "env": dict(os.environ if self.env is None else self.env),
-            "limits": asdict(self.limits),
+            "limits": vars(self.limits),
             "user": user,
             "allow_root": self.allow_root,
             "terminal": self.terminal,
@@ -107,7 +107,7 @@ class Supervised:
         self._deserted = False
         self._channel, self._text = channel, b""
         channel.setblocking(False)
-        loop.add_reader(channel, self._news)
+        loop.add_reader(channel.fileno(), self._news)
         _SUPERVISORS.add(supervisor)
 
     @classmethod
@@ -158,7 +158,8 @@ class Supervised:
         # A supervisor that was killed says so by the end of the channel.
         with contextlib.suppress(ConnectionError):
             sent = socket.send_fds(self._channel, [data[:65536]], fds)
-            await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
+            if sent < len(data):
+                await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
 
     def _news(self) -> None:
         """Take what the supervisor reports."""
@@ -171,8 +172,8 @@ class Supervised:
         *lines, self._text = (self._text + data).split(b"\n")
         for line in lines:
             self._heard(line.decode())
-        if not data:
-            asyncio.get_running_loop().remove_reader(self._channel)
+        if not data or self._deserted:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
             _SUPERVISORS.discard(self.supervisor)
             self._heard("gone")
