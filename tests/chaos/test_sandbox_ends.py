@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sandbox_world import eventually, pid_of, processes_of
 
-from orchestrion.core.errors import SandboxGone
-from orchestrion.core.settings import Settings
-from orchestrion.sandbox import Sandbox, Sandboxes
+from orchestrion.sandbox import Sandbox, Sandboxes, SandboxSpec
+
+# So soon, in seconds, nothing is left of a call that is cancelled.
+PROMISE = 2.0
 
 TREE = "(setsid sleep 7777 &) ; setsid sh -c 'sleep 7777 & exec sleep 7777' & sleep 7777"
 
@@ -51,16 +53,100 @@ async def test_a_timeout_spares_what_others_started(sandbox: Sandbox) -> None:
     assert [await running(sandbox, mark) for mark in ("5555", "6666", "7777")] == [1, 1, 0]
 
 
+async def cancel(call: asyncio.Task[object], sandbox: Sandbox) -> None:
+    """Cancel a call; what it started is gone as soon as is promised."""
+    async with asyncio.timeout(PROMISE):
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        while await running(sandbox, "7777"):
+            await asyncio.sleep(0.02)
+
+
 async def test_cancelling_a_command_ends_its_tree_in_time(sandbox: Sandbox) -> None:
     call = asyncio.create_task(sandbox.run_command(TREE))
-    await asyncio.sleep(0)
     # Counting needs the kernel, which the command doesn't block.
     await until(sandbox, "7777", 4)
-    call.cancel()
-    async with asyncio.timeout(5):
-        await asyncio.wait({call})
-    assert call.cancelled()
-    assert await running(sandbox, "7777") == 0
+    await cancel(call, sandbox)
+
+
+async def test_cancelling_as_soon_as_it_begins(sandbox: Sandbox) -> None:
+    await running(sandbox, "7777")
+    for steps in range(12):
+        call = asyncio.create_task(sandbox.run_command(TREE))
+        for _ in range(steps):
+            await asyncio.sleep(0.002)
+        await cancel(call, sandbox)
+
+
+async def test_cancelling_an_upload_leaves_no_half_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+            begun.set()
+            await asyncio.sleep(0.01)
+
+    daemon = Path("/proc", str(pid_of(tmp_path / "home", sandbox.id)), "fd")
+    call = asyncio.create_task(sandbox.files.write("/home/user/up", endless()))
+    await asyncio.wait_for(begun.wait(), 20)
+    await until_open(daemon, "/home/user", opened=True)
+    await cancel(call, sandbox)
+    await until_open(daemon, "/home/user", opened=False)
+    assert [entry.name for entry in await sandbox.files.list("/home/user") if entry.name == "up"] == []
+
+
+async def test_cancelling_a_download_closes_the_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    await sandbox.run_code("open('/home/user/down', 'wb').truncate(1 << 30)")
+    begun = asyncio.Event()
+
+    async def read_slowly() -> None:
+        async for _ in sandbox.files.read("/home/user/down"):
+            begun.set()
+            await asyncio.sleep(0.05)
+
+    daemon = Path("/proc", str(pid_of(tmp_path / "home", sandbox.id)), "fd")
+    call = asyncio.create_task(read_slowly())
+    await asyncio.wait_for(begun.wait(), 20)
+    await until_open(daemon, "/home/user/down", opened=True)
+    await cancel(call, sandbox)
+    await until_open(daemon, "/home/user/down", opened=False)
+
+
+async def until_open(descriptors: Path, path: str, *, opened: bool) -> None:
+    """Wait until a process has a file open, or no more; seen from outside, where only root may look."""
+    if os.geteuid() != 0:
+        return
+
+    def is_open() -> bool:
+        found = []
+        for name in os.listdir(descriptors):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(descriptors / name))
+        return any(path in one for one in found)
+
+    await eventually(lambda: is_open() is opened, PROMISE, f"{path} is {'not ' if opened else ''}open")
+
+
+async def test_a_terminal_outlives_its_watcher_and_ends_when_killed(sandbox: Sandbox) -> None:
+    terminal = await sandbox.processes.start(["sh", "-c", "sleep 7777 & exec sleep 7777"], terminal=(80, 24))
+
+    async def watch() -> None:
+        async for _ in terminal.events():
+            pass
+
+    watching = asyncio.create_task(watch())
+    await until(sandbox, "7777", 2)
+    watching.cancel()
+    await asyncio.wait({watching})
+    await terminal.close()
+    again = await sandbox.processes.connect(terminal.pid)
+    assert await again.kill()
+    # The hang-up of its terminal ends what it had started.
+    async with asyncio.timeout(PROMISE):
+        while await running(sandbox, "7777"):
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.02, 0.05])
@@ -76,29 +162,46 @@ async def test_cancelling_in_a_flood_of_output_spares_the_sandbox(sandbox: Sandb
     assert (await sandbox.run_code("x")).results[0].data == "1"
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import time\ntime.sleep(999)",
-        "import os\nos.system('setsid sleep 7777')",
+CELLS = {
+    "sleeping": ("python", "import time\ntime.sleep(999)"),
+    "in os.system": ("python", "import os\nos.system('setsid sleep 7777')"),
+    "swallowing interrupts": (
+        "python",
         "while True:\n    try:\n        while True: pass\n    except KeyboardInterrupt: pass",
-        "import asyncio\nawait asyncio.sleep(999)",
-    ],
-    ids=["sleeping", "in os.system", "swallowing interrupts", "awaiting"],
-)
-async def test_cancelling_a_cell_ends_it_in_time(sandbox: Sandbox, code: str) -> None:
+    ),
+    "awaiting": ("python", "import asyncio\nawait asyncio.sleep(999)"),
+    "double-forked": ("python", f"import os, time\nos.system({TREE.replace('; sleep', '& sleep')!r})"),
+    "bash": ("bash", TREE),
+    "javascript": (
+        "javascript",
+        "require('child_process').spawn('setsid', ['sleep', '7777'], {detached: true}); while (true) {}",
+    ),
+}
+PRINTING = {"python": "print('begun')\n", "bash": "echo begun\n", "javascript": "console.log('begun');\n"}
+
+
+@pytest.mark.parametrize("name", CELLS)
+async def test_cancelling_a_cell_ends_it_in_time(sandbox: Sandbox, name: str) -> None:
+    language, code = CELLS[name]
+    if language == "javascript" and not (await sandbox.run_command("command -v node")).stdout:
+        pytest.skip("there is no node in /usr")
     begun = asyncio.Event()
 
     async def on_output(_output: object) -> None:
         begun.set()
 
-    call = asyncio.create_task(sandbox.run_code(f"print('begun')\n{code}", on_output=on_output))
+    await running(sandbox, "7777")
+    call = asyncio.create_task(
+        sandbox.run_code(PRINTING[language] + code, language=language, on_output=on_output)  # type: ignore[arg-type]
+    )
     await asyncio.wait_for(begun.wait(), 20)
     call.cancel()
     async with asyncio.timeout(5):
         await asyncio.wait({call})
     assert call.cancelled()
-    assert await running(sandbox, "7777") == 0
+    async with asyncio.timeout(PROMISE):
+        while (await sandbox.run_command("pgrep -f '[s]leep 7777'")).stdout:
+            await asyncio.sleep(0.02)
     assert await sandbox.ping()
 
 
@@ -106,8 +209,6 @@ async def test_an_interrupted_cell_keeps_the_variables(sandbox: Sandbox) -> None
     await sandbox.run_code("x = 1")
     result = await sandbox.run_code("print('begun')\nimport time\ntime.sleep(99)", timeout=0.5)
     assert (result.timed_out, result.restarted, result.stdout) == (True, False, "begun\n")
-    assert result.error is not None
-    assert result.error.name == "TimeoutError"
     assert (await sandbox.run_code("x")).results[0].data == "1"
 
 
@@ -116,8 +217,6 @@ async def test_a_cell_that_does_not_heed_loses_its_interpreter(sandbox: Sandbox)
     stubborn = "import time\nwhile True:\n    try: time.sleep(9)\n    except KeyboardInterrupt: pass"
     result = await sandbox.run_code(stubborn, timeout=0.5)
     assert (result.timed_out, result.restarted) == (True, True)
-    assert result.error is not None
-    assert "variables are gone" in result.error.message
     again = await sandbox.run_code("x")
     assert again.error is not None
     assert again.error.name == "NameError"
@@ -151,26 +250,6 @@ async def test_a_kernel_that_dies_between_cells_is_reported_by_the_next(sandbox:
     assert (result.restarted, result.error, result.results[0].data) == (True, None, "1")
 
 
-async def test_killing_the_sandbox_in_the_middle_of_a_call(sandboxes: Sandboxes, workspace: Path) -> None:
-    sandbox, _ = await sandboxes.acquire("ses_test", workspace)
-    begun = asyncio.Event()
-
-    async def on_output(_output: object) -> None:
-        begun.set()
-
-    call = asyncio.create_task(sandbox.run_command("echo begun; sleep 99", on_output=on_output))
-    await asyncio.wait_for(begun.wait(), 20)
-    os.kill(sandbox.pid, signal.SIGKILL)  # type: ignore[attr-defined]
-    with pytest.raises(SandboxGone):
-        await call
-    with pytest.raises(SandboxGone):
-        await sandbox.run_code("1")
-    second, new = await sandboxes.acquire("ses_test", workspace)
-    assert new
-    assert second.id != sandbox.id
-    assert (await second.run_code("1")).results[0].data == "1"
-
-
 async def test_code_inside_cannot_kill_the_daemon(sandbox: Sandbox) -> None:
     await sandbox.run_command("kill -9 1; kill -STOP 1; kill -TERM 1; kill -9 -1")
     assert await sandbox.ping()
@@ -201,47 +280,22 @@ for family in (17, 29, 31, 38, 40, 44):
 seen
 """
     result = await sandbox.run_code(code)
-    assert [rich.data for rich in result.results] == ["[]"], result.error
+    assert {rich.data for rich in result.results} == {"[]"}, result.error
     adjusted = await sandbox.run_command("cat /proc/self/oom_score_adj; ls /proc/self/fd | wc -l")
     assert adjusted.stdout.split() == ["800", "4"]
 
 
-async def test_a_host_that_dies_takes_its_commands_along(sandbox: Sandbox, sandboxes: Sandboxes) -> None:
-    await sandbox.run_code("x = 1")
-    run = sandboxes._local._records.root / sandbox.id / "run"
-    fd = os.open(run, os.O_PATH)
-    reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{fd}/guest.sock")
-    os.close(fd)
-    writer.write(b'{"op": "run_command", "command": "echo begun; sleep 7777", "cwd": "/", "timeout": 99}\n')
-    assert b"begun" in await reader.readline()
-    writer.transport.abort()
-    async with asyncio.timeout(5):
-        while await running(sandbox, "7777"):
-            await asyncio.sleep(0.05)
-    assert (await sandbox.run_code("x")).results[0].data == "1"
-
-
-async def test_a_sandbox_ends_with_its_workspace(sandbox: Sandbox, workspace: Path) -> None:
+async def test_a_sandbox_ends_with_its_workspace(sandbox: Sandbox, workspace: Path, tmp_path: Path) -> None:
+    pid = pid_of(tmp_path / "home", sandbox.id)
     workspace.rmdir()
-    async with asyncio.timeout(30):
-        while Path(f"/proc/{sandbox.pid}").exists():  # type: ignore[attr-defined]
-            await asyncio.sleep(0.1)
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), 30, "it lives on")
 
 
-async def test_an_idle_sandbox_ends_by_itself(tmp_path: Path) -> None:
-    sandboxes = Sandboxes(Settings(home=tmp_path, sandbox_idle_seconds=5))
-    if not (await sandboxes.probe()).ok:
-        pytest.skip("no sandbox here")
-    (tmp_path / "workspace").mkdir()
-    try:
-        sandbox, _ = await sandboxes.acquire("ses_idle", tmp_path / "workspace")
-        assert (await sandbox.run_command("(setsid sleep 8888 &) ; sleep 6")).exit_code == 0
-        assert await sandbox.ping()
-        async with asyncio.timeout(30):
-            while Path(f"/proc/{sandbox.pid}").exists():  # type: ignore[attr-defined]
-                await asyncio.sleep(0.1)
-        assert await sandboxes.find("ses_idle") is None
-        assert list((tmp_path / "sandboxes").glob("sbx_*")) == []
-    finally:
-        with contextlib.suppress(Exception):
-            await sandboxes.close_all()
+async def test_an_idle_sandbox_ends_by_itself(sandboxes: Sandboxes, tmp_path: Path) -> None:
+    sandbox = await sandboxes.create(SandboxSpec(idle_seconds=3))
+    pid = pid_of(tmp_path / "home", sandbox.id)
+    assert (await sandbox.run_command("(setsid sleep 8888 &) ; sleep 4")).exit_code == 0
+    assert await sandbox.ping()
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), 30, "it lives on")
+    assert [held.info.id for held in await sandboxes.all()] == []
+    assert processes_of([sandbox.id]) == {}

@@ -1,0 +1,30 @@
+"""The limits again, for an ordinary user, who has no control groups."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from sandbox_world import as_ordinary_user
+
+
+@pytest.mark.timeout(170)
+def test_the_limits_as_an_ordinary_user() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("this is an ordinary user's run already")
+    # Not pytest's own directory, which only its user may enter.
+    with tempfile.TemporaryDirectory(prefix="orchestrion-limits-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        python, theirs, environment = as_ordinary_user(folder)
+        environment["ORCHESTRION_SANDBOX_PYTHON"] = theirs
+        limits = Path(__file__).with_name("test_sandbox_limits.py")
+        command = [*python, "-m", "pytest", "-q", "--tb=short", "--basetemp", str(folder / "t"), str(limits)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=165, check=False, env=environment)
+    print(done.stdout[-3000:])
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
