@@ -331,6 +331,8 @@ async def test_the_token_and_init(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{locked.port}") as stranger:
             answer = await stranger.post("/init", json=new, headers={"X-Access-Token": "first"})
             assert answer.status_code == 404
+        assert (await locked.http.post("/init", json=new)).status_code == 401
+        locked.http.headers["X-Access-Token"] = "first"
         assert (await locked.http.post("/init", json=new)).status_code == 204
         locked.http.headers["X-Access-Token"] = "second"
         assert (await locked.run("echo $GREETING")).output["stdout"] == b"hi\n"

@@ -130,6 +130,8 @@ def test_headers_of_one_connection_go_no_further() -> None:
     raw = [(b"connection", b"close, X-Mine"), (b"x-mine", b"1"), (b"te", b"trailers"), (b"accept", b"*/*")]
     assert forwarded(raw) == [(b"accept", b"*/*")]
     assert forwarded(raw, frozenset((b"accept",))) == []
+    length = [(b"connection", b"content-length, Host"), (b"content-length", b"5"), (b"host", b"a")]
+    assert forwarded(length) == length[1:], "else a body would be taken for the next request"
 
 
 def test_a_head_is_taken_apart() -> None:

@@ -302,8 +302,9 @@ async def test_only_the_host_initialises() -> None:
     ).encode()
     assert (await serve(request("POST", "/init", body))).status == 401
     assert (await serve(request("POST", "/init", body, x_access_token="old"))).status == 404
+    assert (await serve(request("POST", "/init", body, trusted=True))).status == 401
     assert (config.token, heard) == ("old", [])
-    assert (await serve(request("POST", "/init", body, trusted=True))).status == 204
+    assert (await serve(request("POST", "/init", body, trusted=True, x_access_token="old"))).status == 204
     assert (config.token, config.envs, config.limits.memory_mb, config.default_user) == (
         "new",
         {"A": "1"},
@@ -326,5 +327,6 @@ async def test_only_the_host_initialises() -> None:
 )
 async def test_a_wrong_configuration_changes_nothing(body: bytes) -> None:
     config = Config(token="old")
-    assert (await App(config, {}, lambda _: None)(request("POST", "/init", body, trusted=True))).status == 400
+    asked = request("POST", "/init", body, trusted=True, x_access_token="old")
+    assert (await App(config, {}, lambda _: None)(asked)).status == 400
     assert config == Config(token="old")

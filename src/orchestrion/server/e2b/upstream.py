@@ -29,6 +29,8 @@ HOP_BY_HOP = frozenset(
         b"expect",
     )
 )
+# Where a body ends is told both hops alike, whatever a `Connection` header says: else it would be the next request.
+_NEVER_NAMED = frozenset((b"content-length", b"host"))
 # Between those inside (640 s) and those of clients, so that no side closes what the next is about to use.
 IDLE_SECONDS = 620
 _DIAL_SECONDS = 10
@@ -52,7 +54,8 @@ def forwarded(headers: Iterable[Header], without: frozenset[bytes] = frozenset()
     """
     kept = list(headers)
     named = {part.strip().lower() for name, value in kept if name == b"connection" for part in value.split(b",")}
-    return [(name, value) for name, value in kept if name not in HOP_BY_HOP | without | named]
+    dropped = HOP_BY_HOP | without | (named - _NEVER_NAMED)
+    return [(name, value) for name, value in kept if name not in dropped]
 
 
 @dataclass(eq=False)
