@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import hypothesis
 
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox import Sandbox, Sandboxes
 
 
 def pytest_configure() -> None:
-    """Undo what a shell does to a job in the background: commands under test must hear Ctrl-C again."""
+    """Let no test fail for a busy machine's sake, and let commands under test hear Ctrl-C."""
+    hypothesis.settings.register_profile("orchestrion", deadline=None)
+    hypothesis.settings.load_profile("orchestrion")
+    # A shell makes its background jobs deaf to it, and they pass that on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

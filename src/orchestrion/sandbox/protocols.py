@@ -535,7 +535,7 @@ class Availability:
     Attributes:
         ok: It can.
         detail: One sentence for the user: what it offers, or what is missing.
-        remedy: How to mend that; empty if it works.
+        remedy: How to mend that; if it works, what would make it better; empty if nothing is missing.
     """
 
     ok: bool

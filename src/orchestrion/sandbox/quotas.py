@@ -56,21 +56,29 @@ class Quotas:
             place.release()
 
     async def _reserve(self, owner: str) -> Place:
+        place = await self._free_place(owner)
+        if isinstance(place, _Count):
+            await self._refresh()
+            place = await self._free_place(owner)
         stubborn: set[str] = set()
-        for attempt in range(_TRIES + self._each):
-            async with self._registry.locked("quota", "all"):
-                counted = await asyncio.to_thread(self._count, owner)
-                if counted.free(self._total, self._each):
-                    return await asyncio.to_thread(self._note, owner)
-            if attempt == 0:
-                await self._refresh()
-                continue
-            victim = await asyncio.to_thread(self._victim, owner, stubborn)
+        tries = _TRIES + self._each
+        while isinstance(place, _Count):
+            victim = await asyncio.to_thread(self._victim, owner, stubborn) if tries else None
             if victim is None:
-                raise self._refusal(counted)
+                raise self._refusal(place)
             if not await self._yield_place(victim):
                 stubborn.add(victim.id)
-        raise self._refusal(counted)
+            tries -= 1
+            place = await self._free_place(owner)
+        return place
+
+    async def _free_place(self, owner: str) -> Place | _Count:
+        """Take a place if there is one; else say how many run."""
+        async with self._registry.locked("quota", "all"):
+            counted = await asyncio.to_thread(self._count, owner)
+            if not counted.free(self._total, self._each):
+                return counted
+            return await asyncio.to_thread(self._note, owner)
 
     def _count(self, owner: str) -> _Count:
         owners = [lease.owner for lease in self._registry.now() if not lease.paused]

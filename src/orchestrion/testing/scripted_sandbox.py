@@ -363,10 +363,9 @@ class ScriptedFiles:
         await self.read_bytes(path)
         del self._live().files[path]
 
-    async def watch(self, path: str, *, recursive: bool = False, user: str | None = None) -> AsyncIterator[Change]:
+    def watch(self, path: str, *, recursive: bool = False, user: str | None = None) -> AsyncIterator[Change]:
         """Nothing is told of changes."""
         raise Unsupported("Changes are not watched.")
-        yield
 
 
 class ScriptedProcesses:

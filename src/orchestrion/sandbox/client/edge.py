@@ -21,8 +21,11 @@ _HTTPS = 443
 _DOMAIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,250})(?::([0-9]{1,5}))?")
 
 
-class _Backend(httpcore.AnyIOBackend):
+class _Backend(httpcore.AsyncNetworkBackend):
     """Opens TCP connections; names under `localhost` are this machine, which not every resolver knows."""
+
+    def __init__(self) -> None:
+        self._tcp: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -32,7 +35,7 @@ class _Backend(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return await super().connect_tcp(resolvable(host), port, timeout, local_address, socket_options)
+        return await self._tcp.connect_tcp(resolvable(host), port, timeout, local_address, socket_options)
 
 
 class EdgeTransport:

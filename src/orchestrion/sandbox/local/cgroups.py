@@ -36,11 +36,6 @@ class Hierarchies:
         """Whether memory and processes can be limited as a whole."""
         return {"memory", "pids"} <= set(self.directories)
 
-    @property
-    def freezer(self) -> bool:
-        """Whether all processes can be frozen at once."""
-        return "freezer" in self.directories
-
     def describe(self) -> str:
         """Return in a few words what they give."""
         version = "cgroups v2" if self.unified else "cgroups v1"

@@ -27,6 +27,11 @@ _SWITCHES = (
     ("kernel/unprivileged_userns_clone", "0", "1"),
     ("user/max_user_namespaces", "0", "15000"),
 )
+_FOR_CGROUPS = "For limits that the kernel keeps, run Orchestrion as root where /sys/fs/cgroup can be written."
+_FOR_MAPPED_IDS = (
+    "For a system that can be written to, use Linux 5.12 or newer, with /usr and ORCHESTRION_HOME on file systems "
+    "such as ext4 or xfs; in a container, ORCHESTRION_HOME on a volume."
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,17 @@ class Ground:
         if self.mode == "user" and os.geteuid() == 0:
             text += f" As root, without rights of one: {self.fell_back}."
         return text
+
+    def remedy(self) -> str:
+        """Return how sandboxes here could become better; empty if nothing is missing."""
+        remedies = []
+        if self.mode == "root" and self.layout == "plain":
+            remedies.append(_FOR_MAPPED_IDS)
+        if self.mode == "user" and os.geteuid() == 0:
+            remedies.append(diagnose(self.fell_back).remedy)
+        if not self.hierarchies.limits:
+            remedies.append(_FOR_CGROUPS)
+        return " ".join(remedies)
 
 
 def explore(home: Path, user_home: Path, python: Path | None) -> Ground:

@@ -29,7 +29,6 @@ class Place:
         self.claim = path / "claim"
         self.socket = path / "run" / "guest.sock"
         self.hidden_socket = path / "run" / "guest.paused"
-        self.gateway = path / "run" / "guest" / "gateway.sock"
 
     def make(self) -> None:
         """Make it, but for what may be written inside."""

@@ -75,7 +75,8 @@ class LocalProvider:
     async def probe(self) -> Availability:
         """Find out, by making one, whether a sandbox can be made here."""
         try:
-            return Availability(True, (await self._explored()).offer())
+            ground = await self._explored()
+            return Availability(True, ground.offer(), ground.remedy())
         except SandboxUnavailable as error:
             return Availability(False, error.detail, error.remedy)
 
@@ -195,8 +196,7 @@ class LocalProvider:
     def _swept(self) -> list[Record]:
         living: list[Record] = []
         for record in self._records.all():
-            over = record.state == "running" and not record.alive()
-            if over and self._records.place(record.id).ended_by_itself():
+            if self._has_ended_for_good(record):
                 self._forget(record.id)
             else:
                 living.append(record)
@@ -208,6 +208,12 @@ class LocalProvider:
         return living
 
     async def info(self, sandbox_id: str) -> SandboxInfo:
+    def _has_ended_for_good(self, record: Record) -> bool:
+        """Say whether a sandbox ended because nobody talked to it. A session's files are kept until it is deleted."""
+        if record.spec.session_id is not None or record.state != "running" or record.alive():
+            return False
+        return self._records.place(record.id).ended_by_itself()
+
         """Describe one."""
         return (await self._read(sandbox_id)).info()
 
@@ -265,10 +271,6 @@ class LocalProvider:
     async def adopt(self, sandbox_id: str) -> None:
         """Give files that the host put into the workspace meanwhile to the sandbox's user."""
         await asyncio.to_thread(boot.give_workspace, await self._read(sandbox_id))
-
-    def gateway_socket(self, sandbox_id: str) -> Path:
-        """Return where the gateway is to listen for this sandbox."""
-        return self._records.place(sandbox_id).gateway
 
     # Pausing
 

@@ -112,7 +112,8 @@ async def _without_body(response: Response) -> Response:
 
 async def _nothing() -> AsyncIterator[bytes]:
     """Yield no piece."""
-    for piece in ():
+    pieces: tuple[bytes, ...] = ()
+    for piece in pieces:
         yield piece
 
 
