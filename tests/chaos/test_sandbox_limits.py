@@ -100,8 +100,8 @@ n"""
             assert one.stdout == "fine\n"
     assert await answers(neighbour)
     assert (await small.files.list("/workspace")) == []
-    # This also ends its supervisor, and with that itself.
-    assert (await small.run_code("os.kill(-1, signal.SIGKILL)")).restarted
+    # This also ends its supervisor, and often with that itself.
+    await small.run_code("os.kill(-1, signal.SIGKILL)")
     assert (await small.run_command("echo fine")).stdout == "fine\n"
     assert (await small.run_code("while True: pass", timeout=0.5)).timed_out
     assert (await small.run_code("import os\nos._exit(0)")).restarted

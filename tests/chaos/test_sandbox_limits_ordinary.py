@@ -22,7 +22,17 @@ def test_the_limits_as_an_ordinary_user() -> None:
         python, theirs, environment = as_ordinary_user(folder)
         environment["ORCHESTRION_SANDBOX_PYTHON"] = theirs
         limits = Path(__file__).with_name("test_sandbox_limits.py")
-        command = [*python, "-m", "pytest", "-q", "--tb=short", "--basetemp", str(folder / "t"), str(limits)]
+        command = [
+            *python,
+            "-m",
+            "pytest",
+            "--noconftest",
+            "-q",
+            "--tb=short",
+            "--basetemp",
+            str(folder / "t"),
+            str(limits),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=165, check=False, env=environment)
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -66,10 +66,16 @@ class _Stream(httpcore.AsyncNetworkStream):
                 await self._send(head, timeout)
 
     async def _send(self, data: bytes, timeout: float | None) -> None:
-        with _errors(httpcore.WriteTimeout, httpcore.WriteError):
-            self._writer.write(data)
-            async with asyncio.timeout(timeout):
-                await self._writer.drain()
+        try:
+            with _errors(httpcore.WriteTimeout, httpcore.WriteError):
+                self._writer.write(data)
+                async with asyncio.timeout(timeout):
+                    await self._writer.drain()
+        except httpcore.WriteError:
+            # The guest answered and left before it had all: its answer has come, and is to be read all the same.
+            self._reader.set_exception(None)  # type: ignore[arg-type]
+            self._reader.feed_eof()
+            raise
 
     async def aclose(self) -> None:
         self._writer.transport.abort()
