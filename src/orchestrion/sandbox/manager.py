@@ -445,7 +445,8 @@ class Sandboxes:
             Unsupported: Its provider can't.
         """
         lease = await self._current(sandbox_id)
-        if name is not None and await self._registry.snapshot_owner(f"{name}:default") not in {None, lease.owner}:
+        full = name if name is None or ":" in name else f"{name}:default"
+        if full is not None and await self._registry.snapshot_owner(full) not in {None, lease.owner}:
             raise Conflict(f"The name {name[:80]} is taken.", "Choose another.")
         async with self._registry.locked("sandbox", sandbox_id):
             kept = await self._providers.get(lease.provider).snapshot(sandbox_id, name)
@@ -458,8 +459,11 @@ class Sandboxes:
         for provider in await self._with_snapshots():
             found += await provider.snapshots()
         if owner is not None:
-            found = [kept for kept in found if await self._registry.snapshot_owner(kept.id) == owner]
+            found = [kept for kept in found if await self._owner(kept) == owner]
         return sorted(found, key=lambda kept: kept.created_at, reverse=True)
+
+    async def _owner(self, kept: Snapshot) -> str | None:
+        return await self._registry.snapshot_owner(kept.id) if kept.owner is None else kept.owner
 
     async def remove_snapshot(self, snapshot_id: str, owner: str | None = None) -> None:
         """Forget a snapshot; sandboxes made of it live on. Raises `NotFound`, also if it is another owner's."""

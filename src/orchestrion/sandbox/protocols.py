@@ -126,6 +126,7 @@ class Snapshot:
         sandbox_id: What it was taken of.
         created_at: When.
         size: Bytes on disk.
+        owner: Whose it is; None where its provider doesn't know.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Snapshot:
     sandbox_id: str
     created_at: datetime
     size: int = 0
+    owner: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import os
 import re
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrion.core.errors import InvalidInput, NotFound, SandboxError
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, SandboxError
 from orchestrion.sandbox.local.launcher import copying
 from orchestrion.sandbox.local.places import remove_tree
 from orchestrion.sandbox.local.records import Layout, is_id, new_id
@@ -36,6 +36,7 @@ class Image:
         layout: How its sandbox's file system was put together.
         base: The host's id of that sandbox's root; None if its user was the caller.
         size: Bytes on disk.
+        owner: Whose sandbox it was taken of; nobody else sees or uses it.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Image:
     layout: Layout
     base: int | None
     size: int
+    owner: str = field(default="", kw_only=True)
 
     @property
     def id(self) -> str:
@@ -55,7 +57,7 @@ class Image:
         """Return it as callers see it."""
         made = datetime.fromtimestamp(self.created_at, UTC)
         names = tuple(name.removesuffix(":default") for name in self.names)
-        return Snapshot(self.id, names, self.sandbox_id, made, self.size)
+        return Snapshot(self.id, names, self.sandbox_id, made, self.size, self.owner)
 
 
 class Images:
@@ -77,15 +79,19 @@ class Images:
         found = [image for path in self._root.glob("*/snapshot.json") if (image := _read(path)) is not None]
         return sorted(found, key=lambda image: -image.created_at)
 
-    def find(self, template: str) -> Image | None:
+    def find(self, template: str, owner: str | None = None) -> Image | None:
         """Return the snapshot that a template names; None for a built-in template.
+
+        Args:
+            template: One of its names, or its id.
+            owner: Whose it must be; None for anybody's.
 
         Raises:
             NotFound: There is none of that name.
         """
         if template in BUILT_IN:
             return None
-        images = self.all()
+        images = [image for image in self.all() if owner in {None, image.owner}]
         wanted = template if ":" in template else f"{template}:default"
         for image in images:
             if wanted in (*image.names, f"{image.key}:default"):
@@ -104,8 +110,15 @@ class Images:
         return self._root / key / "rw"
 
     def finish(self, image: Image) -> Image:
-        """Record one whose files are there; it takes its name from whoever had it."""
-        for other in self.all():
+        """Record one whose files are there; it takes its name from an earlier one of the same owner.
+
+        Raises:
+            Conflict: The name is another owner's.
+        """
+        others = self.all()
+        if any(other.owner != image.owner and set(other.names) & set(image.names) for other in others):
+            raise Conflict(f"The name {image.names[0]} is taken.", "Choose another.")
+        for other in others:
             left = tuple(name for name in other.names if name not in image.names)
             if left != other.names:
                 self._write(replace(other, names=left))

@@ -105,7 +105,7 @@ class LocalProvider:
         """
         ground = await self._explored()
         _require_root(spec, ground)
-        image = await asyncio.to_thread(self._images.find, spec.template)
+        image = await asyncio.to_thread(self._images.find, spec.template, spec.owner)
         try:
             if image is not None:
                 return await self._make_of(image, spec, ground)
@@ -207,13 +207,13 @@ class LocalProvider:
         cgroups.tidy(self._groups)
         return living
 
-    async def info(self, sandbox_id: str) -> SandboxInfo:
     def _has_ended_for_good(self, record: Record) -> bool:
         """Say whether a sandbox ended because nobody talked to it. A session's files are kept until it is deleted."""
         if record.spec.session_id is not None or record.state != "running" or record.alive():
             return False
         return self._records.place(record.id).ended_by_itself()
 
+    async def info(self, sandbox_id: str) -> SandboxInfo:
         """Describe one."""
         return (await self._read(sandbox_id)).info()
 
@@ -352,6 +352,7 @@ class LocalProvider:
                     files, ids = self._records.place(record.id).rw, (record.base or 0, record.base or 0)
                     await images.copy(files, self._images.path(key), ids, record.spec.workspace)
                 image = Image(key, names, record.id, time.time(), record.layout, record.base, 0)
+                image = replace(image, owner=record.spec.owner)
                 return (await _in_full(self._images.finish, image)).described()
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(self._images.remove, key))
