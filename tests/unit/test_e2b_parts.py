@@ -14,7 +14,8 @@ from cryptography import x509
 from orchestrion.server.e2b.certificates import own_certificate
 from orchestrion.server.e2b.keys import Keys
 from orchestrion.server.e2b.upgrade import parse_head
-from orchestrion.server.e2b.upstream import Answer, BrokenAnswer, Connection, forwarded
+from orchestrion.server.edge.answer import Answer, BrokenAnswer, forwarded
+from orchestrion.server.edge.connections import Connection
 
 NAMES = ["sbx.localhost", "*.sbx.localhost", "127.0.0.1"]
 

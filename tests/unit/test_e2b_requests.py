@@ -14,7 +14,8 @@ from orchestrion.server.e2b.answers import Refusal, answer
 from orchestrion.server.e2b.idempotency import Once
 from orchestrion.server.e2b.paging import NEXT, decode_metadata, page
 from orchestrion.server.e2b.routing import Routes
-from orchestrion.server.e2b.targets import Domain, Target
+from orchestrion.server.e2b.targets import Domain
+from orchestrion.server.edge.way import Target
 
 DOMAIN = Domain("sbx.localhost:8443")
 

@@ -19,7 +19,7 @@ from orchestrion.server.readiness import ReadinessProbe
 from orchestrion.server.security import OWNER
 
 if TYPE_CHECKING:
-    from orchestrion.server.e2b.edge import Edge
+    from orchestrion.server.edge.edge import Edge
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Services:
     @cached_property
     def edge(self) -> Edge:
         """The way to services inside the sandboxes."""
-        from orchestrion.server.e2b.edge import Edge
+        from orchestrion.server.edge.edge import Edge
 
         return Edge(self.runtime.sandboxes(), None)
 

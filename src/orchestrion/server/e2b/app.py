@@ -19,13 +19,13 @@ from orchestrion.server.e2b.answers import Refusal, nothing, refusal
 from orchestrion.server.e2b.builds import UPLOADS, Builds
 from orchestrion.server.e2b.catalogue import Catalogue
 from orchestrion.server.e2b.control import Control
-from orchestrion.server.e2b.edge import Edge
 from orchestrion.server.e2b.keys import Keys
 from orchestrion.server.e2b.routing import Call, Routes
 from orchestrion.server.e2b.targets import Domain
 from orchestrion.server.e2b.templates import Templates
 from orchestrion.server.e2b.upgrade import Upgrades
 from orchestrion.server.e2b.views import Views
+from orchestrion.server.edge.edge import Edge
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Endpoint:
     def __init__(self, settings: Settings, sandboxes: Sandboxes, keys: Keys, domain: Domain) -> None:
         self._keys = keys
         self._domain = domain
-        self._edge = Edge(sandboxes, keys)
+        self._edge = Edge(sandboxes, keys.traffic_token)
         self.upgrades = Upgrades(domain, self._edge)
         catalogue = Catalogue(settings.home / "e2b" / "templates.json")
         limits = Limits(memory_mb=settings.sandbox_memory_mb, processes=settings.sandbox_processes)

@@ -20,6 +20,7 @@ from orchestrion.server.e2b.edge import Edge
 from orchestrion.server.e2b.history import History
 from orchestrion.server.e2b.idempotency import Once
 from orchestrion.server.e2b.recipe import StepFailed
+from orchestrion.server.edge.edge import Edge
 from orchestrion.server.e2b.routing import Call, Routes
 
 # A caller's time limit ends a sandbox; this only sweeps up what no host has spoken to for long.

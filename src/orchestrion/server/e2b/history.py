@@ -14,7 +14,7 @@ import structlog
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.sandbox.manager import Sandboxes
 from orchestrion.sandbox.protocols import Metrics
-from orchestrion.server.e2b.edge import Edge
+from orchestrion.server.edge.edge import Edge
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from orchestrion.server.e2b.app import Endpoint
 from orchestrion.server.e2b.certificates import Certificate, own_certificate
 from orchestrion.server.e2b.keys import Keys
 from orchestrion.server.e2b.targets import Domain
-from orchestrion.server.e2b.upstream import IDLE_SECONDS
+from orchestrion.server.edge.answer import IDLE_SECONDS
 from orchestrion.server.listening import bind
 
 log = structlog.get_logger(__name__)

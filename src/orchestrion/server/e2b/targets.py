@@ -5,21 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from orchestrion.server.e2b.answers import Refusal
+from orchestrion.server.edge.way import Target
 from orchestrion.server.security import host_name
 
 _LABEL = re.compile(r"^(\d{1,5})-([a-z0-9]{1,64})(?:-.*)?$")
 _ID = re.compile(r"^[a-z0-9]{1,64}$")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A port of a sandbox."""
-
-    sandbox_id: str
-    port: int
 
 
 class Domain:

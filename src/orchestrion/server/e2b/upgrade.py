@@ -9,9 +9,11 @@ from typing import Any
 import orjson
 
 from orchestrion.server.e2b.answers import Refusal
-from orchestrion.server.e2b.edge import Edge, Unreachable, Way
 from orchestrion.server.e2b.targets import Domain
-from orchestrion.server.e2b.upstream import IDLE_SECONDS, OWN_PORTS, Connection, Header
+from orchestrion.server.edge.answer import IDLE_SECONDS, Header
+from orchestrion.server.edge.connections import OWN_PORTS, Connection
+from orchestrion.server.edge.edge import Edge
+from orchestrion.server.edge.way import Unreachable, Way
 
 _HEAD_BYTES = 64 * 1024
 _PIECE = 256 * 1024

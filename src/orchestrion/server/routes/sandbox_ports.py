@@ -12,11 +12,11 @@ from starlette.types import Message, Receive, Scope, Send
 from orchestrion.core.errors import Forbidden
 from orchestrion.sandbox import Sandboxes
 from orchestrion.sandbox.protocols import CODE_PORT, ENVD_PORT
-from orchestrion.server.e2b.edge import Edge
-from orchestrion.server.e2b.targets import Target
+from orchestrion.server.edge.edge import Edge
+from orchestrion.server.edge.splice import splice
+from orchestrion.server.edge.way import Target
 from orchestrion.server.routes.sandboxes import in_use, owned
 from orchestrion.server.services import Caller, CallerDep
-from orchestrion.server.splice import splice
 
 router = APIRouter(prefix="/api/sandboxes/{sandbox_id}/ports/{port}", tags=["sandboxes"])
 
