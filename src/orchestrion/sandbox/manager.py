@@ -445,9 +445,9 @@ class Sandboxes:
             Unsupported: Its provider can't.
         """
         lease = await self._current(sandbox_id)
-        full = name if name is None or ":" in name else f"{name}:default"
-        if full is not None and await self._registry.snapshot_owner(full) not in {None, lease.owner}:
-            raise Conflict(f"The name {name[:80]} is taken.", "Choose another.")
+        full = f"{name}:default" if name and ":" not in name else name or ""
+        if await self._registry.snapshot_owner(full) not in {None, lease.owner}:
+            raise Conflict(f"The name {full[:80]} is taken.", "Choose another.")
         async with self._registry.locked("sandbox", sandbox_id):
             kept = await self._providers.get(lease.provider).snapshot(sandbox_id, name)
         await self._registry.own_snapshot(kept.id, lease.owner)
