@@ -16,7 +16,6 @@ from orchestrion.server.e2b import bodies, paging, views
 from orchestrion.server.e2b.answers import Refusal, answer, nothing, refusal, timestamp
 from orchestrion.server.e2b.builds import begin
 from orchestrion.server.e2b.catalogue import Built, Catalogue
-from orchestrion.server.e2b.edge import Edge
 from orchestrion.server.e2b.history import History
 from orchestrion.server.e2b.idempotency import Once
 from orchestrion.server.e2b.recipe import StepFailed
