@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import pytest
 import hypothesis
+import pytest
 
+from endpoint_support import Endpoint, serving
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox import Sandbox, Sandboxes
 
@@ -48,3 +50,11 @@ def workspace(tmp_path: Path) -> Path:
 @pytest.fixture
 async def sandbox(sandboxes: Sandboxes, workspace: Path) -> Sandbox:
     return (await sandboxes.acquire("ses_test", workspace)).sandbox
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """E2B's API, served by us; its sandboxes end with it."""
+    with serving(tmp_path_factory.mktemp("endpoint")) as made:
+        yield made
+        asyncio.run(made.remove_all())

@@ -3,86 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
-import ssl
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-ROOT = Path(__file__).parents[2]
-ORCHESTRION = Path(sys.executable).parent / "orchestrion"
-SDK = ROOT / ".venv" / "conformance" / "bin" / "python"
-DEADLINE = 60
+from endpoint_support import DEADLINE, Endpoint, needs_sdk
 
-pytestmark = pytest.mark.skipif(not SDK.exists(), reason="E2B's SDKs are not installed: make setup")
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@dataclass
-class Endpoint:
-    """A running `orchestrion sandbox serve`."""
-
-    home: Path
-    port: int
-    process: subprocess.Popen[str] | None = None
-
-    def __post_init__(self) -> None:
-        self.variables: dict[str, str] = {}
-
-    def start(self) -> None:
-        names = ("PATH", "TMPDIR", "SSL_CERT_FILE", "ORCHESTRION_SANDBOX_PYTHON")
-        kept = {name: os.environ[name] for name in names if name in os.environ}
-        environment = {**kept, "HOME": str(self.home), "ORCHESTRION_HOME": str(self.home / "data"), "LANG": "C.UTF-8"}
-        environment["SANDBOX_MODE"] = "local"
-        command = [str(ORCHESTRION), "sandbox", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if line.startswith("#"):
-                return
-            name, _, value = line.strip().partition("=")
-            self.variables[name] = value
-        raise AssertionError("the endpoint ended before it was ready")
-
-    def stop(self) -> int:
-        assert self.process
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE)
-
-    def sdk(self, code: str) -> str:
-        """Run code with the SDKs; return what it prints."""
-        done = subprocess.run(
-            [SDK, "-c", textwrap.dedent(code)],
-            check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), **self.variables},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.variables["SSL_CERT_FILE"])
+pytestmark = needs_sdk
 
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    made = Endpoint(tmp_path_factory.mktemp("e2b"), free_port())
+    made = Endpoint(tmp_path_factory.mktemp("e2b"))
     made.start()
     yield made
     made.sdk("from e2b import Sandbox\nfor one in Sandbox.list().next_items(): Sandbox.kill(one.sandbox_id)")

@@ -85,6 +85,8 @@ class SandboxSpec:
         metadata: The caller's own labels.
         network: What it may reach.
         root: Whether code may become root inside (`sudo`, user `root`). Root inside is nobody outside.
+        user: Who runs what names nobody; empty for the template's own, which is `user` if it says nothing.
+        workdir: Where that starts; empty for the template's own, then the workspace or the user's home.
     """
 
     session_id: str | None = None
@@ -97,6 +99,8 @@ class SandboxSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     network: Network = field(default_factory=Network)
     root: bool = False
+    user: str = ""
+    workdir: str = ""
 
 
 @dataclass(frozen=True)
@@ -558,6 +562,7 @@ class Capabilities:
         snapshots: The file system can be kept as a template.
         root: Code can become root inside.
         gateway: Egress and model calls go through our gateway.
+        caveats: What of a spec it does not keep, in a sentence that the user is shown; empty if it keeps all.
     """
 
     isolation: str
@@ -568,6 +573,7 @@ class Capabilities:
     snapshots: bool
     root: bool
     gateway: bool
+    caveats: str = ""
 
 
 class SandboxProvider(Protocol):

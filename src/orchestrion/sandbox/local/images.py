@@ -37,6 +37,8 @@ class Image:
         base: The host's id of that sandbox's root; None if its user was the caller.
         size: Bytes on disk.
         owner: Whose sandbox it was taken of; nobody else sees or uses it.
+        user: Who runs what names nobody in its sandboxes; empty for `user`.
+        workdir: Where that starts; empty for the user's home.
     """
 
     key: str
@@ -47,6 +49,8 @@ class Image:
     base: int | None
     size: int
     owner: str = field(default="", kw_only=True)
+    user: str = ""
+    workdir: str = ""
 
     @property
     def id(self) -> str:

@@ -38,7 +38,7 @@ class System:
 
 def home_of(spec: SandboxSpec) -> str:
     """Return where commands start by default."""
-    return "/home/user" if spec.workspace is None else "/workspace"
+    return spec.workdir or ("/home/user" if spec.workspace is None else "/workspace")
 
 
 def mounts(interpreter: Interpreter, payload: Path) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ def guest_config(record: Record, boot_id: str) -> dict[str, Any]:
     return {
         "token": record.token,
         "envs": dict(spec.env),
-        "default_user": "user",
+        "default_user": spec.user or "user",
         "workdir": home_of(spec),
         "limits": {
             "memory_mb": limits.memory_mb,

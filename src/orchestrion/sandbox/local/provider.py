@@ -125,6 +125,7 @@ class LocalProvider:
                 f"The snapshot {image.id} was made with other rights than Orchestrion has now.",
                 "Run Orchestrion as whoever made it, or take a new one.",
             )
+        spec = replace(spec, user=spec.user or image.user, workdir=spec.workdir or image.workdir)
         return await self._make_with(self._images.rw(image), image.base, None, spec, ground)
 
     async def _make_with(
@@ -351,7 +352,8 @@ class LocalProvider:
                 async with self._still(record):
                     files, ids = self._records.place(record.id).rw, (record.base or 0, record.base or 0)
                     await images.copy(files, self._images.path(key), ids, record.spec.workspace)
-                image = Image(key, names, record.id, time.time(), record.layout, record.base, 0)
+                spec, at = record.spec, time.time()
+                image = Image(key, names, record.id, at, record.layout, record.base, 0, spec.user, spec.workdir)
                 image = replace(image, owner=record.spec.owner)
                 return (await _in_full(self._images.finish, image)).described()
             except BaseException:

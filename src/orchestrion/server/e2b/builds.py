@@ -203,7 +203,8 @@ class Builds:
         base = self._base(build, body)
         # Packages come from the registries; whoever builds decides what goes in.
         network = Network(allow=("*",), registries=True)
-        spec = SandboxSpec(owner=build.owner, template=base, limits=self._limits, network=network, root=True)
+        root = (await self._sandboxes.capabilities()).root
+        spec = SandboxSpec(owner=build.owner, template=base, limits=self._limits, network=network, root=root)
         sandbox = await self._sandboxes.create(spec, seconds=4 * 3600)
         try:
             cook = Cook(sandbox, self._folder / build.owner, build.say, self._beginning(build, body))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from starlette.responses import Response
@@ -19,8 +19,8 @@ from orchestrion.server.e2b.catalogue import Built, Catalogue
 from orchestrion.server.e2b.history import History
 from orchestrion.server.e2b.idempotency import Once
 from orchestrion.server.e2b.recipe import StepFailed
-from orchestrion.server.edge.edge import Edge
 from orchestrion.server.e2b.routing import Call, Routes
+from orchestrion.server.edge.edge import Edge
 
 # A caller's time limit ends a sandbox; this only sweeps up what no host has spoken to for long.
 _IDLE_SECONDS = 2 * bodies.LONGEST_SECONDS
@@ -69,6 +69,7 @@ class Control:
         ):
             routes.add("POST", f"/sandboxes/{{id}}/{name}", handler)
         routes.add("PUT", "/sandboxes/{id}/network", self.network)
+        routes.add("GET", "/orchestrion/capabilities", self.capabilities)
         routes.add("GET", "/sandboxes/{id}/metrics", self.metrics)
 
     async def _held(self, call: Call) -> Held:
@@ -106,7 +107,9 @@ class Control:
             },
             metadata=body.metadata,
             network=bodies.network(body),
-            root=True,
+            root=(await self._sandboxes.capabilities()).root,
+            user=built.user if built else "",
+            workdir=built.workdir if built else "",
         )
         try:
             sandbox = await self._sandboxes.create(
@@ -241,6 +244,10 @@ class Control:
         allow, deny = bodies.reach(body, body.allow_internet_access)
         await self._sandboxes.set_network(call.id, replace(held.info.spec.network, allow=allow, deny=deny))
         return nothing()
+
+    async def capabilities(self, _call: Call) -> Response:
+        """Say what sandboxes here can do, which E2B's own API does not tell: our provider asks for it."""
+        return answer(asdict(await self._sandboxes.capabilities()))
 
     async def metrics(self, call: Call) -> Response:
         """Say what one used."""
