@@ -137,6 +137,7 @@ export interface SandboxCreated extends Event<'sandbox.created'> {
   sandbox_id: string;
   provider: string;
   seconds: number;
+  caveats?: string;
 }
 export interface SandboxReused extends Event<'sandbox.reused'> {
   sandbox_id: string;

@@ -232,12 +232,13 @@ class ArtifactWritten(EventBase):
 
 
 class SandboxCreated(EventBase):
-    """A sandbox was made for the session."""
+    """A sandbox was made for the session; `caveats` says what of the settings its provider does not keep."""
 
     type: Literal["sandbox.created"] = "sandbox.created"
     sandbox_id: str
     provider: str
     seconds: float
+    caveats: str = ""
 
 
 class SandboxReused(EventBase):

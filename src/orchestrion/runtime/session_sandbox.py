@@ -108,18 +108,19 @@ class SessionSandbox:
 def _news(acquired: Acquired, before: Sandbox | None, seconds: float) -> list[EventBase]:
     """What the readers should know; nothing if the run just goes on with the sandbox it had."""
     sandbox, how = acquired.sandbox, acquired.how
-    names = {"sandbox_id": sandbox.id, "provider": sandbox.provider}
+    id, provider = sandbox.id, sandbox.provider
     news: list[EventBase] = []
     lost = acquired.lost or (_DIED if before is not None and how in {"created", "restored"} else "")
     if lost:
         old = before or sandbox
         news.append(SandboxLost(sandbox_id=old.id, provider=old.provider, reason=lost))
     if how == "created":
-        news.append(SandboxCreated(**names, seconds=seconds))
+        created = SandboxCreated(sandbox_id=id, provider=provider, seconds=seconds, caveats=acquired.caveats)
+        news.append(created)
     elif how == "resumed":
-        news.append(SandboxResumed(**names, seconds=seconds))
+        news.append(SandboxResumed(sandbox_id=id, provider=provider, seconds=seconds))
     elif how == "restored":
-        news.append(SandboxRestored(**names, seconds=seconds))
+        news.append(SandboxRestored(sandbox_id=id, provider=provider, seconds=seconds))
     elif before is None:
-        news.append(SandboxReused(**names))
+        news.append(SandboxReused(sandbox_id=id, provider=provider))
     return news

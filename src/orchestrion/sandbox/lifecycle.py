@@ -31,6 +31,15 @@ class _Adopting(Protocol):
     async def adopt(self, sandbox_id: str) -> None: ...
 
 
+@runtime_checkable
+class _Clocked(Protocol):
+    """A provider elsewhere, whose own clock ends sandboxes that nobody talks to."""
+
+    async def set_time(self, sandbox_id: str, seconds: float) -> None: ...
+
+    async def prolong(self, sandbox_id: str) -> None: ...
+
+
 class Lifecycle:
     """The steps in a sandbox's life.
 
@@ -139,13 +148,21 @@ class Lifecycle:
             awake = replace(current, paused=False, memory=True, seconds=time, ends_at=_end(self._clock(), time))
             if info.state == "running" and (sandbox := await self._answering(provider, lease.id)):
                 await self._registry.keep(awake)
+                await self.set_clock(lease, time)
                 return sandbox
             kept = memory and info.state == "paused" and info.memory
             sandbox, kept = await self._start_again(provider, info, kept)
             await place.take(replace(awake, epoch=current.epoch + 1, fresh=current.fresh or not kept))
             self._registry.touch(lease.id)
+            await self.set_clock(lease, time)
         await self.serve_gateway(lease)
         return sandbox
+
+    async def set_clock(self, lease: Lease, seconds: float | None) -> None:
+        """Let a provider's own clock leave a sandbox at least so much time from now on."""
+        provider = self._providers.get(lease.provider)
+        if isinstance(provider, _Clocked) and seconds:
+            await provider.set_time(lease.id, seconds)
 
     async def tell(self, lease: Lease) -> None:
         """Note that a session has heard that its sandbox was started anew."""
@@ -243,6 +260,8 @@ class Lifecycle:
 
     async def rest(self, lease: Lease) -> None:
         """Pause a session's sandbox that nobody has used for a while; after longer, keep only its files."""
+        if not lease.paused and self._registry.in_use(lease.id):
+            return await self._prolong(lease)
         idle = self._clock() - self._registry.used_at(lease)
         over = idle >= self._settings.sandbox_idle_seconds
         if lease.session_id is None or not (over or self._tired(lease, idle)) or self._registry.in_use(lease.id):
@@ -252,6 +271,12 @@ class Lifecycle:
             await self._retire(lease, capabilities.snapshots)
         elif not over and capabilities.pause_memory != "none":  # else it would forget its variables too soon
             await self.pause(lease, idle=True)
+
+    async def _prolong(self, lease: Lease) -> None:
+        """Keep a provider's own clock from ending a sandbox that is in use, though nothing is asked of it."""
+        provider = self._providers.get(lease.provider)
+        if isinstance(provider, _Clocked):
+            await provider.prolong(lease.id)
 
     def _tired(self, lease: Lease, idle: float) -> bool:
         return not lease.paused and idle >= self._settings.sandbox_pause_seconds

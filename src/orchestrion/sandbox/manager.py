@@ -29,6 +29,7 @@ from orchestrion.sandbox.keeper import Keeper
 from orchestrion.sandbox.lifecycle import Lifecycle
 from orchestrion.sandbox.protocols import (
     Availability,
+    Capabilities,
     Limits,
     Network,
     Sandbox,
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 How = Literal["created", "reused", "resumed", "restored"]
 _WOKEN_SECONDS = 300.0
 _LONGEST = 86_400
+_GRACE = 60
 _MOST_FORKS = 64
 
 
@@ -59,11 +61,13 @@ class Acquired:
         how: `created` anew, `reused` as it ran, `resumed` from a pause with its live variables, or `restored` on its
             files alone.
         lost: Why the session's earlier sandbox is gone with its files; empty if nothing is lost.
+        caveats: For a new one: what of the settings its provider does not keep.
     """
 
     sandbox: Sandbox
     how: How
     lost: str = ""
+    caveats: str = ""
 
 
 @runtime_checkable
@@ -161,7 +165,7 @@ class Sandboxes:
             sandbox = await self._lifecycle.make(spec, chosen, auto_resume=True)
             lease = await self._remember(sandbox)
             await self._lifecycle.serve_gateway(lease, take_over=True)
-            return Acquired(sandbox, "created", lost)
+            return Acquired(sandbox, "created", lost, (await chosen.capabilities()).caveats)
 
     async def _warm(self, session_id: str, provider: str | None) -> Acquired | None:
         """Return the session's sandbox if this process knows it and it answers; nothing is locked."""
@@ -287,6 +291,7 @@ class Sandboxes:
         chosen = await self._choose(provider)
         if seconds is not None:  # then the lease ends it; what watches for idleness is for those that nobody keeps
             longest = math.ceil(seconds) if chosen.name in RENTED else _LONGEST
+            longest += _GRACE if on_timeout == "pause" else 0  # else it might be ended over there before we pause it
             spec = replace(spec, idle_seconds=max(spec.idle_seconds, longest))
         sandbox = await self._lifecycle.make(
             spec,
@@ -426,6 +431,7 @@ class Sandboxes:
             if only_extend and (lease.ends_at is None or lease.ends_at >= ends_at):
                 return
             await self._registry.keep(replace(lease, seconds=seconds, ends_at=ends_at))
+            await self._lifecycle.set_clock(lease, seconds)
         if seconds <= 0:
             await self._lifecycle.settle(await self._registry.get(sandbox_id))
 
@@ -488,6 +494,10 @@ class Sandboxes:
         provider = await self._choose(None)
         if isinstance(provider, _Warming):
             await provider.warm()
+
+    async def capabilities(self, provider: str | None = None) -> Capabilities:
+        """Say what new sandboxes can do here. Raises `SandboxUnavailable`."""
+        return await (await self._choose(provider)).capabilities()
 
     async def probe(self, provider: str | None = None) -> Availability:
         """Say whether sandboxes can be made here, by making one, and in `hybrid` mode which."""

@@ -17,6 +17,8 @@ from orchestrion.core.events import (
 def sandbox_created(view: View, event: SandboxCreated) -> None:
     """Say that the isolated computer is there."""
     view.screen.line((f"sandbox ready ({event.provider}, {seconds(event.seconds)})", "dim"))
+    if event.caveats:
+        view.screen.line(("Note: ", "bold yellow"), (event.caveats, "yellow"))
 
 
 def sandbox_reused(view: View, event: SandboxReused) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,15 @@ from orchestrion.sandbox.e2b.keepalive import KeptTransport
 from orchestrion.sandbox.e2b.rest import Rest
 from orchestrion.sandbox.e2b.sandbox import CopiedSandbox
 from orchestrion.sandbox.e2b.sync import INSIDE, WorkspaceSync
-from orchestrion.sandbox.e2b.translation import creation, egress, info_of, sandbox_id, snapshot_of
+from orchestrion.sandbox.e2b.translation import (
+    capabilities_of,
+    creation,
+    egress,
+    info_of,
+    sandbox_id,
+    snapshot_of,
+    time_left,
+)
 from orchestrion.sandbox.protocols import (
     Availability,
     Capabilities,
@@ -32,8 +42,12 @@ from orchestrion.sandbox.protocols import (
 
 DOMAIN = "e2b.app"
 _HOME = "/home/user"
-_IDLE = 600
 _STRENGTH = 80
+_PROLONG = 60
+_CAVEATS = (
+    "The workspace is copied in and out around each call, not mounted; memory, processes and disk are its "
+    "template's, not those set here; code can become root inside; models can't be reached through the gateway."
+)
 _MAKE_WORKSPACE = f"mkdir -p {INSIDE} && chown user:user {INSIDE}"
 
 
@@ -41,7 +55,8 @@ class E2BProvider:
     """Implements `SandboxProvider` over E2B's API.
 
     What E2B can't do: mount a workspace (it is copied around each call), limit a sandbox's memory and processes (its
-    template does), or reach our gateway, so that models are not to be had inside without a key of one's own.
+    template does), keep code from becoming root (`sudo` works there), or reach our gateway, so that models are not to
+    be had inside without a key of one's own. `caveats` says so to the user.
 
     Args:
         api_key: The account's key.
@@ -67,12 +82,9 @@ class E2BProvider:
         self._rest = Rest(api_url or f"https://api.{self._domain}", api_key, self._ssl)
         self._workspace_of = workspace_of
         self._workspaces: dict[str, Path] = {}
-        self._idle: dict[str, int] = {}
+        self._prolonged: dict[str, float] = {}
         self._old = False
-
-    async def capabilities(self) -> Capabilities:
-        """Say what E2B offers."""
-        return Capabilities(
+        self._clouds = Capabilities(
             isolation=f"A virtual machine at {self._domain}, apart from this host; its size is its template's.",
             strength=_STRENGTH,
             mounts_workspace=False,
@@ -81,7 +93,27 @@ class E2BProvider:
             snapshots=True,
             root=True,
             gateway=False,
+            caveats=_CAVEATS,
         )
+        self._can = self._clouds if self._domain == DOMAIN else None
+
+    async def capabilities(self) -> Capabilities:
+        """Say what E2B offers; an endpoint of Orchestrion's says itself what is behind it."""
+        if self._can is None:
+            try:
+                theirs = capabilities_of(await self._rest.ask("GET", "/orchestrion/capabilities"))
+                self._can = replace(
+                    theirs,
+                    isolation=f"{theirs.isolation} All that at {self._domain}.",
+                    mounts_workspace=False,
+                    gateway=False,
+                    caveats=_CAVEATS,
+                )
+            except (NotFound, Unsupported):
+                self._can = self._clouds
+            except OrchestrionError:
+                return self._clouds  # it can't be asked just now
+        return self._can
 
     async def probe(self) -> Availability:
         """Ask the API for a list, with the key."""
@@ -91,12 +123,15 @@ class E2BProvider:
             return Availability(False, error.detail, error.remedy)
         return Availability(
             True,
-            f"Sandboxes at {self._domain}. Workspaces are copied, not mounted, and models can't be reached "
-            "through the gateway.",
+            f"Sandboxes at {self._domain}. {_CAVEATS}",
         )
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Make a sandbox; see `SandboxProvider.create`."""
+        if spec.user or spec.workdir:
+            raise Unsupported(
+                "At E2B a sandbox's user and directory are its template's.", "Build a template with them."
+            )
         body = creation(spec)
         made = checked(await self._newest("/sandboxes", body, {**body, "secure": True}, once=True))
         sandbox = self._sandbox(made, spec.idle_seconds, spec.workspace)
@@ -110,13 +145,12 @@ class E2BProvider:
     async def known(self) -> list[SandboxInfo]:
         """Return all of the account's, oldest first."""
         query = {"state": "running,paused", "order": "asc"}
-        found = [info_of(item, self._idle_of(item)) async for item in self._rest.pages("/v2/sandboxes", query)]
+        found = [info_of(item) async for item in self._rest.pages("/v2/sandboxes", query)]
         return sorted(found, key=lambda info: info.created_at)
 
     async def info(self, sandbox_id: str) -> SandboxInfo:
         """Describe one."""
-        found = await self._rest.ask("GET", _path(sandbox_id))
-        return info_of(found, self._idle_of(found))
+        return info_of(await self._rest.ask("GET", _path(sandbox_id)))
 
     async def open(self, sandbox_id: str) -> Sandbox:
         """Return a running one; see `SandboxProvider.open`."""
@@ -168,9 +202,26 @@ class E2BProvider:
         body["allow_internet_access"] = told["allow_internet_access"]
         await self._rest.ask("PUT", f"{_path(sandbox_id)}/network", body)
 
+    async def set_time(self, sandbox_id: str, seconds: float) -> None:
+        """Let the clock over there leave a sandbox so many seconds from now on, and not less than its idle time."""
+        idle = (await self.info(sandbox_id)).spec.idle_seconds
+        await self._rest.ask("POST", f"{_path(sandbox_id)}/timeout", {"timeout": max(idle, math.ceil(seconds))})
+
+    async def prolong(self, sandbox_id: str) -> None:
+        """Keep a sandbox that is in use, though nobody asks anything of it; may be called often."""
+        if self._prolonged.get(sandbox_id, -math.inf) + _PROLONG > time.monotonic():
+            return
+        await self._prolong(sandbox_id, (await self.info(sandbox_id)).spec.idle_seconds)
+        self._prolonged[sandbox_id] = time.monotonic()
+
+    async def _prolong(self, sandbox_id: str, seconds: int) -> None:
+        """Give a sandbox this much time, unless it has more, which somebody else may have given it."""
+        if time_left(await self._rest.ask("GET", _path(sandbox_id))) < seconds:
+            await self._rest.ask("POST", f"{_path(sandbox_id)}/timeout", {"timeout": seconds})
+
     async def remove(self, sandbox_id: str) -> None:
         """End it and forget it, running or paused."""
-        self._idle.pop(sandbox_id, None)
+        self._prolonged.pop(sandbox_id, None)
         self._workspaces.pop(sandbox_id, None)
         await self._rest.ask("DELETE", _path(sandbox_id))
 
@@ -210,7 +261,6 @@ class E2BProvider:
 
     def _sandbox(self, made: dict[str, Any], idle: int, workspace: Path | None) -> GuestSandbox:
         found = sandbox_id(made)
-        self._idle[found] = idle
         traffic = text_of({"token": made.get("trafficAccessToken") or ""}, "token")
         edge = EdgeTransport(
             text_of({"domain": made.get("domain") or self._domain}, "domain"),
@@ -220,7 +270,7 @@ class E2BProvider:
         )
 
         async def extend() -> None:
-            await self._rest.ask("POST", f"{_path(found)}/timeout", {"timeout": idle})
+            await self._prolong(found, idle)
 
         async def end() -> None:
             await self.remove(found)
@@ -247,9 +297,6 @@ class E2BProvider:
         if made.exit_code:
             raise SandboxError(f"{INSIDE} could not be made in the sandbox: {made.stderr.strip()[:300]}.")
         await sandbox.sync.push()
-
-    def _idle_of(self, found: object) -> int:
-        return self._idle.get(sandbox_id(checked(found)), _IDLE)
 
 
 def _path(sandbox_id: str) -> str:

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.client.wire import checked, text_of, time_of
-from orchestrion.sandbox.protocols import Network, SandboxInfo, SandboxSpec, Snapshot
+from orchestrion.sandbox.protocols import Capabilities, Network, SandboxInfo, SandboxSpec, Snapshot
 
 _SESSION = "orchestrion-session"
 _OWNER = "orchestrion-owner"
+_IDLE = "orchestrion-idle-seconds"
+_IDLE_SECONDS = 600
 _EVERYTHING = "0.0.0.0/0"
 _MIB = 1024 * 1024
 
@@ -30,7 +34,7 @@ def creation(spec: SandboxSpec) -> dict[str, object]:
 
 
 def _labels(spec: SandboxSpec) -> dict[str, str]:
-    ours = {_SESSION: spec.session_id or "", _OWNER: spec.owner}
+    ours = {_SESSION: spec.session_id or "", _OWNER: spec.owner, _IDLE: str(spec.idle_seconds)}
     return {**spec.metadata, **{key: value for key, value in ours.items() if value}}
 
 
@@ -55,7 +59,7 @@ def _registries() -> tuple[str, ...]:
     return REGISTRIES
 
 
-def info_of(value: object, idle_seconds: int = 600) -> SandboxInfo:
+def info_of(value: object) -> SandboxInfo:
     """Read a sandbox of a list, or its details.
 
     Raises:
@@ -72,11 +76,34 @@ def info_of(value: object, idle_seconds: int = 600) -> SandboxInfo:
             session_id=labels.pop(_SESSION, None),
             owner=labels.pop(_OWNER, ""),
             template=text_of(found, "alias", "") or text_of(found, "templateID", ""),
-            idle_seconds=idle_seconds,
+            idle_seconds=_idle_of(labels.pop(_IDLE, "")),
             metadata=labels,
             root=True,
         ),
     )
+
+
+def _idle_of(label: str) -> int:
+    return int(label) if label.isascii() and label.isdigit() and len(label) < 9 else _IDLE_SECONDS
+
+
+def time_left(value: object) -> float:
+    """Return how many seconds a sandbox has left, by its details; 0 if they don't say."""
+    with contextlib.suppress(SandboxError):
+        return (time_of(checked(value), "endAt") - datetime.now(UTC)).total_seconds()
+    return 0
+
+
+def capabilities_of(value: object) -> Capabilities:
+    """Read what an endpoint of ours says of the sandboxes behind it.
+
+    Raises:
+        SandboxError: It says no such thing.
+    """
+    try:
+        return TypeAdapter(Capabilities).validate_python(value)
+    except ValidationError as error:
+        raise SandboxError("The endpoint does not say what its sandboxes can do.") from error
 
 
 def sandbox_id(found: Mapping[str, Any]) -> str:
