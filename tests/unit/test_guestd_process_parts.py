@@ -15,8 +15,9 @@ from orchestrion.sandbox.guest.guestd.config import Config
 from orchestrion.sandbox.guest.guestd.connect import RpcError
 from orchestrion.sandbox.guest.guestd.disk import measure
 from orchestrion.sandbox.guest.guestd.limits import GuestLimits
+from orchestrion.sandbox.guest.guestd.orders import Order
 from orchestrion.sandbox.guest.guestd.outlets import Listener, encode
-from orchestrion.sandbox.guest.guestd.processes import Order, end_event
+from orchestrion.sandbox.guest.guestd.running import end_event
 from orchestrion.sandbox.guest.guestd.users import User, find_user, lookup, resolve
 
 USER = User("user", 1000, 1000, "/home/user", (1000,))

@@ -8,17 +8,16 @@ import binascii
 import contextlib
 import os
 import signal
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 from . import connect
-from .config import Config, variables
+from .config import Config
 from .connect import Message, RpcError, ping_seconds, timeout_seconds
 from .http import Request, Routes
+from .orders import Order, object_in
 from .outlets import Inlet, Item, Listener, Outlet, encode, event
 from .pty import open_terminal, resize
+from .running import Running
 from .supervisor import Launch, NotStarted, Supervised, end_or_die
 from .users import User, environment, resolve, rpc_user
 
@@ -26,154 +25,7 @@ _KEPT_SECONDS = 30
 _REAP_SECONDS = 2
 _SLACK_SECONDS = 0.01
 _SHORT_SECONDS = 0.01
-_MOST_ARGUMENTS = 4096
 _SIGNALS = {"SIGNAL_SIGKILL": signal.SIGKILL, "SIGNAL_SIGTERM": signal.SIGTERM, 9: signal.SIGKILL, 15: signal.SIGTERM}
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a caller wants to have started, checked."""
-
-    cmd: str
-    args: tuple[str, ...]
-    envs: dict[str, str]
-    cwd: str | None
-    tag: str | None
-    size: Any
-    terminal: bool
-    stdin: bool
-
-    @classmethod
-    def read(cls, message: Message) -> Order:
-        """Take it from a `StartRequest`. Raises `RpcError`."""
-        process = _object(message, "process")
-        terminal, args = message.get("pty") is not None, process.get("args") or []
-        if not isinstance(args, list) or len(args) > _MOST_ARGUMENTS:
-            raise RpcError("invalid_argument", f"The arguments must be a list of up to {_MOST_ARGUMENTS} texts.")
-        try:
-            envs = variables(process.get("envs") or {})
-        except ValueError as error:
-            raise RpcError("invalid_argument", f"The variables can't be taken: {error}.") from None
-        return cls(
-            cmd=_text(process.get("cmd"), "command"),
-            args=tuple(_text(value, "argument") for value in args),
-            envs=envs,
-            cwd=_text(process["cwd"], "directory") if process.get("cwd") else None,
-            tag=_text(message["tag"], "tag") if message.get("tag") else None,
-            size=_object(message, "pty").get("size") if terminal else None,
-            terminal=terminal,
-            stdin=message.get("stdin") is not False,
-        )
-
-    def to_json(self) -> Message:
-        """Return it as a `ProcessConfig`."""
-        config: Message = {"cmd": self.cmd, "args": list(self.args), "envs": self.envs}
-        return config | ({"cwd": self.cwd} if self.cwd else {})
-
-
-def _object(message: Message, name: str) -> Message:
-    value = message.get(name)
-    if not isinstance(value, dict):
-        raise RpcError("invalid_argument", f"The field '{name}' must be an object.")
-    return value
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or (not value and what == "command") or "\0" in value:
-        raise RpcError("invalid_argument", f"The {what} must be a text without zero bytes.")
-    return value
-
-
-def end_event(status: int, error: str = "") -> Message:
-    """Describe an end, given its wait status, in the words that envd's clients know."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        words = f"signal: {(signal.strsignal(number) or str(number)).lower()}"
-        return event("end", {"exitCode": -1, "status": words, "error": error or words})
-    code = os.WEXITSTATUS(status)
-    end: Message = {"exited": True, "status": f"exit status {code}"}
-    if code:
-        end |= {"exitCode": code, "error": error or f"exit status {code}"}
-    return event("end", end)
-
-
-class Running:
-    """A process that somebody started, until its end has been told to all who listen."""
-
-    def __init__(self, order: Order, program: Supervised, outlets: list[Outlet], inlet: Inlet | None) -> None:
-        self.order, self.program = order, program
-        self.end: Message | None = None
-        self.killing: asyncio.Future[None] | None = None
-        self.inlet = inlet
-        self.terminal: int | None = None
-        self.bound = False
-        self.timer: asyncio.TimerHandle | None = None
-        self._blocked = 0.0
-        self._blocked_at: float | None = None
-        self._outlets = outlets
-        self._listeners: set[Listener] = set()
-
-    @property
-    def pid(self) -> int:
-        """The pid of its first process."""
-        return self.program.pid
-
-    def listen(self) -> Listener:
-        """Return what tells all that happens from now on."""
-        listener = Listener(self._resume)
-        if self.end is not None:
-            listener.tell(self.end)
-        else:
-            self._listeners.add(listener)
-        return listener
-
-    def leave(self, listener: Listener) -> None:
-        """Stop telling."""
-        self._listeners.discard(listener)
-        self._resume()
-
-    def tell(self, kind: str, data: bytes) -> None:
-        """Pass output on; what nobody listens to is dropped."""
-        for listener in self._listeners:
-            listener.tell((kind, data))
-        if any(listener.full for listener in self._listeners):
-            self._blocked_at = self._blocked_at or time.monotonic()
-            for outlet in self._outlets:
-                outlet.pause()
-
-    def _resume(self) -> None:
-        if not any(listener.full for listener in self._listeners):
-            self._count_blocked()
-            self._blocked_at = None
-            for outlet in self._outlets:
-                outlet.resume()
-
-    def take_blocked(self) -> float:
-        """Return for how many seconds its listeners have held it up since this was asked last."""
-        self._count_blocked()
-        seconds, self._blocked = self._blocked, 0.0
-        return seconds
-
-    def _count_blocked(self) -> None:
-        if self._blocked_at is not None:
-            now = time.monotonic()
-            self._blocked += now - self._blocked_at
-            self._blocked_at = now
-
-    def finish(self, status: int) -> None:
-        """Tell its end, after what it has written."""
-        for outlet in self._outlets:
-            outlet.finish()
-        if self.inlet is not None:
-            self.inlet.close()
-        verdict = self.program.verdict
-        if verdict:
-            kind = "pty" if self.order.terminal else "stderr"
-            self.tell(kind, f"\n[killed: {verdict}]\n".encode())
-        self.end = end_event(status, verdict)
-        for listener in self._listeners:
-            listener.tell(self.end)
-        self._listeners.clear()
 
 
 class ProcessService:
@@ -340,15 +192,15 @@ class ProcessService:
         running: Running | None = None
         async for message in messages:
             if "start" in message:
-                running = self._find(_object(message, "start"))
+                running = self._find(object_in(message, "start"))
             elif running is None:
                 raise RpcError("invalid_argument", "The first message must name the process.")
             elif "data" in message:
-                await self._feed(running, _object(message, "data"), request)
+                await self._feed(running, object_in(message, "data"), request)
         return {}
 
     async def _feed(self, running: Running, message: Message, request: Request) -> None:
-        given = _object(message, "input")
+        given = object_in(message, "input")
         kind = "pty" if "pty" in given else "stdin"
         if (kind == "pty") != running.order.terminal:
             raise RpcError(
@@ -392,11 +244,11 @@ class ProcessService:
             return {}
         if running.terminal is None:
             raise RpcError("failed_precondition", f"process {running.pid} has no terminal")
-        resize(running.terminal, _object(message, "pty").get("size"))
+        resize(running.terminal, object_in(message, "pty").get("size"))
         return {}
 
     def _find(self, message: Message, *, late: bool = False) -> Running:
-        selector = _object(message, "process")
+        selector = object_in(message, "process")
         known = {**self._ended, **self._running} if late else self._running
         if "tag" in selector:
             found = next((running for running in known.values() if running.order.tag == selector["tag"]), None)
