@@ -174,6 +174,23 @@ async def test_a_full_disk(small: Sandbox, neighbour: Sandbox, place: str) -> No
     assert await answers(small)
 
 
+async def test_root_inside_can_fill_the_disk_no_further(provider: LocalProvider) -> None:
+    if not (await provider.capabilities()).root:
+        pytest.skip("code can't become root in sandboxes here")
+    sandbox = await provider.create(SandboxSpec(limits=LIMITS, root=True))
+    try:
+        assert (await sandbox.run_command("sleep 1.5; echo fine")).stdout == "fine\n"
+        for place in ("/opt/deep", "/usr/share/deep"):
+            fill = "i=0; while :; do i=$((i+1)); head -c 20M /dev/zero > big$i || exit 3; done"
+            result = await sandbox.run_command(f"mkdir -p {place}; cd {place}; {fill}", user="root", timeout=60)
+            assert f"over the sandbox's disk limit of {LIMITS.disk_mb} MiB" in result.stderr
+            await sandbox.files.remove(place, user="root")
+        assert "Read-only" in (await sandbox.run_command("touch /run/written/usr/x", user="root")).stderr
+        assert await answers(sandbox)
+    finally:
+        await sandbox.close()
+
+
 async def test_what_is_hidden_from_the_watch_counts_too(small: Sandbox) -> None:
     fill = "mkdir -p hidden/in; cd hidden/in; chmod 300 . ..; "
     fill += "for i in 1 2 3; do head -c 100M /dev/zero > big$i; done; sleep 60"

@@ -21,20 +21,13 @@ def test_the_limits_as_an_ordinary_user() -> None:
         folder.chmod(0o755)
         python, theirs, environment = as_ordinary_user(folder)
         environment["ORCHESTRION_SANDBOX_PYTHON"] = theirs
+        # What control groups decide elsewhere; the rest is the daemon's own doing, whoever made the sandbox.
+        chosen = "bomb or hogs or memory or disk or million or hidden or terminal"
         limits = Path(__file__).with_name("test_sandbox_limits.py")
-        command = [
-            *python,
-            "-m",
-            "pytest",
-            "--noconftest",
-            "-q",
-            "--tb=short",
-            "--basetemp",
-            str(folder / "t"),
-            str(limits),
-        ]
+        command = [*python, "-m", "pytest", "--noconftest", "--tb=short", "--basetemp", str(folder / "t")]
+        command += ["-rs", "-k", f"({chosen}) and not root", str(limits)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=165, check=False, env=environment)
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
-    assert "skipped" not in done.stdout
+    assert "...." in done.stdout
+    assert "SKIPPED" not in done.stdout
