@@ -183,6 +183,13 @@ async def test_a_fork_has_the_files_and_goes_its_own_way(provider: LocalProvider
         assert record_of(home, source).base != record_of(home, copy).base
 
 
+async def test_a_fork_has_what_its_user_took_his_own_right_to_read_from(provider: LocalProvider) -> None:
+    source = await provider.create(SandboxSpec())
+    await output(source, "mkdir -p ~/own/in && echo kept > ~/own/in/file && chmod 000 ~/own/in/file ~/own/in ~/own")
+    copy = await provider.fork(source.id)
+    assert await output(copy, "stat -c %a ~/own; chmod -R u+rwX ~/own; cat ~/own/in/file") == "0\nkept"
+
+
 async def test_a_snapshot_is_a_template(provider: LocalProvider) -> None:
     source = await provider.create(SandboxSpec())
     await output(source, "echo one > ~/file")

@@ -240,6 +240,15 @@ def test_a_copy_moves_the_owners_and_keeps_the_modes(tmp_path: Path) -> None:
     assert os.stat("/etc/passwd").st_uid == 0
 
 
+def test_directories_of_the_user_are_never_taken_for_layers(tmp_path: Path) -> None:
+    for kept in ("home", "workspace"):
+        for name in ("upper", "work", "else"):
+            (tmp_path / "rw" / kept / name).mkdir(parents=True)
+    copying.main(str(tmp_path / "rw"), str(tmp_path / "copy"), 0, 0, str(tmp_path / "rw" / "workspace"))
+    for kept in ("home", "workspace"):
+        assert sorted(os.listdir(tmp_path / "copy" / kept)) == ["else", "upper", "work"]
+
+
 def test_the_bare_system_holds_nothing_private(tmp_path: Path) -> None:
     root = skeleton.build(tmp_path, ["/opt/python", "/somewhere/else"])
     assert root == skeleton.build(tmp_path, ["/somewhere/else", "/opt/python"])

@@ -195,8 +195,10 @@ async def copy(source: Path, destination: Path, ids: tuple[int, int], workspace:
         SandboxError: It could not be copied, or took too long.
     """
     arguments = [str(source), str(destination), *map(str, ids), str(workspace or "")]
+    # What its user took his own right to read from is to be copied too: root reads it, be it of a namespace only.
+    as_root = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", copying.__file__, *arguments, stdin=asyncio.subprocess.DEVNULL,
+        *as_root, sys.executable, "-I", "-S", copying.__file__, *arguments, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:

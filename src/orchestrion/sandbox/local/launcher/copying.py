@@ -13,25 +13,25 @@ import subprocess
 import sys
 
 IDS = 65536
+OVERLAYS = ("system", "usr")
 
 
 def main(source: str, destination: str, old: int, new: int, workspace: str) -> None:
     """Copy all layers below `source`."""
     os.makedirs(destination, 0o700, exist_ok=True)
     for name in os.listdir(source):
-        _copy_layer(f"{source}/{name}", f"{destination}/{name}")
+        if name in OVERLAYS:
+            os.makedirs(f"{destination}/{name}/work", 0o700)
+            _copy(f"{source}/{name}/upper", f"{destination}/{name}/upper")
+        elif name != "workspace" or not workspace:
+            _copy(f"{source}/{name}", f"{destination}/{name}")
     if workspace:
-        _run("rm", "-rf", "--", f"{destination}/workspace")
-        _copy_layer(workspace, f"{destination}/workspace")
+        _copy(workspace, f"{destination}/workspace")
     if old != new:
         _shift(destination, new - old, old)
 
 
-def _copy_layer(source: str, destination: str) -> None:
-    if os.path.isdir(f"{source}/upper") and os.path.isdir(f"{source}/work"):
-        os.makedirs(f"{destination}/work", 0o700)
-        source, destination = f"{source}/upper", f"{destination}/upper"
-    os.makedirs(os.path.dirname(destination), exist_ok=True)
+def _copy(source: str, destination: str) -> None:
     # A single file system's files only: what is mounted there is not the sandbox's.
     _run("cp", "-a", "--reflink=auto", "--sparse=always", "--one-file-system", "--", source, destination)
 
