@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from langchain_tests.integration_tests import SandboxIntegrationTests
 
+from endpoint_support import Endpoint
 from orchestrion.agents.backends import SandboxBackend, with_routes
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox import Sandbox, Sandboxes
+from orchestrion.sandbox.e2b import E2BProvider
 from orchestrion.sandbox.protocols import Output, SandboxSpec
 
 _GLOB = "langchain-tests 1.1.9 expects relative glob paths; deepagents 0.7 and later require absolute ones"
@@ -88,7 +90,23 @@ class TestLocal(SandboxIntegrationTests):
         run(local.remove(made.id))
 
 
+class TestE2B(SandboxIntegrationTests):
+    """On the `e2b` provider, against our own endpoint."""
+
+    @pytest.fixture(scope="class")
+    def sandbox(self, run: Callable[..., Any], endpoint: Endpoint) -> Iterator[SandboxBackend]:
+        async def make() -> tuple[E2BProvider, Sandbox]:
+            provider = endpoint.provider()
+            return provider, await provider.create(SandboxSpec())
+
+        provider, made = run(make())
+        yield run(_backend(made))
+        run(made.close())
+        run(provider.aclose())
+
+
 _lagging(TestLocal)
+_lagging(TestE2B)
 
 
 async def test_output_is_streamed_while_the_command_runs(sandbox: Sandbox) -> None:
