@@ -359,3 +359,28 @@ async def test_a_home_with_a_long_path(tmp_path: Path) -> None:
     assert await output(sandbox, "echo ok") == "ok"
     await sandbox.close()
     await provider.aclose()
+
+
+async def test_one_that_ends_for_want_of_use_keeps_a_sessions_files(provider: LocalProvider) -> None:
+    alone = await provider.create(SandboxSpec(idle_seconds=1))
+    sessions = await provider.create(SandboxSpec(session_id="ses_idle", idle_seconds=1))
+    await sessions.files.write("kept", b"kept")
+    async with asyncio.timeout(60):
+        while {info.state for info in await provider.known()} != {"paused"}:
+            await asyncio.sleep(0.2)
+    (left,) = await provider.known()
+    assert (left.id, left.memory) == (sessions.id, False)
+    with pytest.raises(NotFound):
+        await provider.info(alone.id)
+    again = await provider.resume(sessions.id)
+    assert await again.files.read_bytes("kept") == b"kept"
+
+
+async def test_a_machine_without_its_tools_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    state = await LocalProvider(home).probe()
+    assert not state.ok
+    assert "'rm'" in state.detail
+    assert state.remedy

@@ -27,6 +27,7 @@ _SWITCHES = (
     ("kernel/unprivileged_userns_clone", "0", "1"),
     ("user/max_user_namespaces", "0", "15000"),
 )
+_NEEDS = "docs/sandbox.md lists what it needs."
 _FOR_CGROUPS = "For limits that the kernel keeps, run Orchestrion as root where /sys/fs/cgroup can be written."
 _FOR_MAPPED_IDS = (
     "For a system that can be written to, use Linux 5.12 or newer, with /usr and ORCHESTRION_HOME on file systems "
@@ -79,8 +80,13 @@ def explore(home: Path, user_home: Path, python: Path | None) -> Ground:
     Raises:
         SandboxUnavailable: There is none; says what forbids it and how to change that.
     """
-    system = _system(home, user_home, python)
-    hierarchies = cgroups.find()
+    try:
+        return _best_way(home, _system(home, user_home, python))
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SandboxUnavailable(f"A sandbox can't be made here: {error}.", _NEEDS) from error
+
+
+def _best_way(home: Path, system: System) -> Ground:
     ways: list[tuple[Mode, Layout]] = [("user", "plain")]
     if os.geteuid() == 0:
         ways = [("root", "overlay"), ("root", "plain"), *ways]
@@ -89,7 +95,7 @@ def explore(home: Path, user_home: Path, python: Path | None) -> Ground:
         nursery = Nursery(system.python, system.payload, [_DAEMON], home / "zygote.log", mode)
         problem = _try(home, system, nursery, mode, layout)
         if not problem:
-            return Ground(mode, layout, system, hierarchies, nursery, first)
+            return Ground(mode, layout, system, cgroups.find(), nursery, first)
         first = first or problem
         nursery.close()
     raise diagnose(problem)
@@ -151,9 +157,7 @@ def diagnose(problem: str, proc_sys: Path = Path("/proc/sys")) -> SandboxUnavail
             f"This machine's kernel is too old for sandboxes ({problem[:200]}).", "Linux 5.12 or newer is needed."
         )
     if not _is_about_namespaces(problem):
-        return SandboxUnavailable(
-            f"A sandbox can't be made here: {problem[:300].rstrip('.')}.", "docs/sandbox.md lists what it needs."
-        )
+        return SandboxUnavailable(f"A sandbox can't be made here: {problem[:300].rstrip('.')}.", _NEEDS)
     for name, bad, good in _SWITCHES:
         if _value(proc_sys / name) == bad:
             key = name.replace("/", ".")
