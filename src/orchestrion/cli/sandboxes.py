@@ -206,7 +206,9 @@ def shell(place: Place) -> int:
     async def question(sandboxes: Sandboxes) -> int:
         from orchestrion.cli.terminal import attach
 
-        async with _sandbox(sandboxes, place, root=True) as sandbox:
+        new = place.sandbox_id is None
+        root = new and (await sandboxes.capabilities(place.provider)).root
+        async with _sandbox(sandboxes, place, root=root) as sandbox:
             return await attach(sandbox)
 
     return ask(question)
