@@ -56,7 +56,14 @@ def apply_user_limits(limits: GuestLimits) -> None:
     """Bound a process that runs user code: what the daemon itself must not be held to."""
     _lower(resource.RLIMIT_CPU, limits.cpu_seconds)
     _lower(resource.RLIMIT_NOFILE, limits.open_files)
-    # If the whole machine runs out of memory, the kernel should take from the sandbox first.
+    offer_memory()
+
+
+def offer_memory() -> None:
+    """Let the kernel take from this process and its children first, if the whole machine runs out of memory.
+
+    Does nothing in an ordinary user's process that is not dumpable: then those that it was forked from have to.
+    """
     with contextlib.suppress(OSError):
         adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(adjust, b"800")

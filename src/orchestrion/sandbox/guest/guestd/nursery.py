@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .launching import become_subreaper, fork_supervisor
+from .limits import offer_memory
 from .seccomp import set_dumpable
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ NURSERY = Nursery()
 
 def serve() -> None:
     """In the nursery: make as many supervisors as are asked for, until the daemon is gone."""
+    offer_memory()
     set_dumpable(False)
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -181,7 +183,7 @@ def serve() -> None:
 
 def _hand_over(control: socket.socket) -> None:
     try:
-        pid, channel = fork_supervisor()
+        pid, channel = fork_supervisor(readable=True)
     except OSError:
         control.send(b"none")
         return

@@ -8,6 +8,7 @@ usual families of sockets: vsock, which leads from a virtual machine to its host
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import struct
 
@@ -63,6 +64,7 @@ def _usual_families(number: int) -> list[bytes]:
     return [*steps, _step(_RETURN, _ERRNO | _EAFNOSUPPORT), _step(_RETURN, _ALLOW)]
 
 
+@functools.cache
 def build_filter(machine: str) -> bytes | None:
     """Return the filter for an architecture; None if there is none for it."""
     if machine not in _TABLES:

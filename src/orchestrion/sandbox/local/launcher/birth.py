@@ -118,9 +118,8 @@ def _prepare(plan: dict[str, Any], mode: str) -> int | None:
 
 
 def _rehearse() -> None:
-    """Do once what the daemon does at its start: the pages that this writes to are our own from then on."""
-    importlib.import_module("guestd.daemon").Daemon(importlib.import_module("guestd.config").Config())
-    asyncio.run(asyncio.sleep(0))
+    """Do once what the daemon does at its start."""
+    asyncio.run(importlib.import_module("guestd.daemon").rehearse())
 
 
 def _move_in(plan: dict[str, Any], namespace: int | None) -> None:
