@@ -137,7 +137,7 @@ def _explained(launch: dict[str, Any]) -> Iterator[None]:
 def _receive() -> tuple[dict[str, Any], list[int]]:
     """Return the launch and the program's descriptors. Raises `EOFError` if none comes any more."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(_CHANNEL)) as channel:
-        data, fds, _, _ = socket.recv_fds(channel, 65536, MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, fds, _, _ = socket.recv_fds(channel, 65536, MOST_FDS)
         while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
             more = channel.recv(65536)
             if not more:
@@ -158,6 +158,7 @@ def _begin(launch: dict[str, Any], fds: list[int]) -> int:
     with _explained(launch):
         # Neither page tables nor anything else of this process is copied for the program.
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 2 * MOST_FDS) for fd in fds]
+        os.closerange(_CHANNEL + 1, 2 * MOST_FDS)
         actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved)]
         _restrict(launch)
         _enter(launch["cwd"])
