@@ -44,8 +44,11 @@ def _arrange(fds: dict[int, int]) -> None:
     os.closerange(max(fds) + 1, _MANY)
 
 
-def fork_supervisor() -> tuple[int, socket.socket]:
+def fork_supervisor(*, readable: bool = False) -> tuple[int, socket.socket]:
     """Make a supervisor that waits to be told what to start.
+
+    Args:
+        readable: Programs inside may read its memory, which is a copy of ours: the daemon's holds the access token.
 
     Returns:
         Its pid, and the channel: the launch goes in, lines about the program come out.
@@ -63,14 +66,14 @@ def fork_supervisor() -> tuple[int, socket.socket]:
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
-            _supervise(theirs.fileno())
+            _supervise(theirs.fileno(), readable)
         finally:
             os._exit(0)
     theirs.close()
     return pid, ours
 
 
-def _supervise(channel: int) -> None:
+def _supervise(channel: int, readable: bool) -> None:
     """In the supervisor: start the program, report its end, stay while anything that it left still lives."""
     become_subreaper()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -79,8 +82,8 @@ def _supervise(channel: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     _arrange(dict(enumerate((null, null, null, channel))))
     os.set_inheritable(_CHANNEL, False)
-    # Nothing of the daemon's is open any more; the memory watch must be able to look in here.
-    set_dumpable(True)
+    # Nothing of the daemon's is open any more; the memory watch should be able to look in here.
+    set_dumpable(readable)
     child = 0
     try:
         # Only where the program is to become another user, a process of its own has to prepare that.
