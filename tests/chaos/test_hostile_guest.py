@@ -340,6 +340,7 @@ async def test_a_cancelled_call_hangs_up(liar: Liar, sandbox: GuestSandbox, clos
         with contextlib.suppress(OSError):
             while not writer.is_closing():
                 await asyncio.sleep(0.01)
+                writer.write(b"1")  # only a write meets with the end
         gone.set()
 
     liar.script = watch
