@@ -1,4 +1,4 @@
-"""The lab: a network and mount namespace with loopback, name service for *.lab.test, and our endpoint on port 443."""
+"""The lab: a network and mount namespace with a name server, our endpoint on port 443, and a little internet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,13 @@ def enter(environment: dict[str, str]) -> int:
 def endpoint() -> Iterator[dict[str, str]]:
     """Serve, and yield the variables that point clients there."""
     _raise_loopback()
-    with tempfile.TemporaryDirectory(prefix="orchestrion-lab-") as folder, _names(Path(folder)):
+    import internet
+
+    with (
+        tempfile.TemporaryDirectory(prefix="orchestrion-lab-") as folder,
+        _names(Path(folder), internet.NAMES),
+        internet.played(Path(folder)),
+    ):
         home = Path(folder) / "home"
         log = Path(folder) / "serve.log"
         try:
@@ -77,11 +83,11 @@ def _raise_loopback() -> None:
 
 
 @contextlib.contextmanager
-def _names(folder: Path) -> Iterator[None]:
-    """Answer for *.lab.test, and for nothing else."""
+def _names(folder: Path, others: Mapping[str, str]) -> Iterator[None]:
+    """Answer for *.lab.test and these others, and for nothing else."""
     from dnslib.server import DNSLogger, DNSServer  # type: ignore[import-untyped]
 
-    server = DNSServer(_Resolver(), address="127.0.0.1", port=53, logger=DNSLogger(logf=lambda _: None))
+    server = DNSServer(_Resolver(others), address="127.0.0.1", port=53, logger=DNSLogger(logf=lambda _: None))
     server.start_thread()
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\noptions timeout:2\n")
@@ -97,14 +103,19 @@ def _names(folder: Path) -> Iterator[None]:
 
 
 class _Resolver:
+    def __init__(self, others: Mapping[str, str]) -> None:
+        self._others = others
+
     def resolve(self, request: Any, handler: Any) -> Any:
         from dnslib import QTYPE, RCODE, RR, A  # type: ignore[import-untyped]
 
         reply, name = request.reply(), str(request.q.qname).rstrip(".").lower()
-        if name != DOMAIN and not name.endswith(f".{DOMAIN}"):
+        ours = name == DOMAIN or name.endswith(f".{DOMAIN}")
+        address = "127.0.0.1" if ours else self._others.get(name)
+        if address is None:
             reply.header.rcode = RCODE.NXDOMAIN
         elif request.q.qtype in (QTYPE.A, QTYPE.ANY):
-            reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A("127.0.0.1"), ttl=300))
+            reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A(address), ttl=300))
         return reply
 
 

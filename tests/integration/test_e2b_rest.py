@@ -20,6 +20,7 @@ from orchestrion.core.errors import (
 )
 from orchestrion.sandbox.e2b import E2BProvider
 from orchestrion.sandbox.e2b.rest import Rest
+from orchestrion.sandbox.protocols import SandboxSpec
 
 
 @dataclass
@@ -175,4 +176,25 @@ async def test_ids_that_can_be_none_are_not_asked_for(plane: Plane, name: str) -
     with pytest.raises(NotFound):
         await provider.info(name)
     assert plane.asked == []
+    await provider.aclose()
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_an_endpoint_that_is_not_ours_offers_what_e2b_does(plane: Plane, status: int) -> None:
+    provider = E2BProvider("e2b_key", "elsewhere.test", api_url=plane.url)
+    plane.answers = [Answer(503, {}, {"Should-Retry": "false"}), Answer(status, {"message": "no such thing"})]
+    for _ in range(3):
+        can = await provider.capabilities()
+        assert can.fork_processes
+        assert "sudo" in can.caveats or "root" in can.caveats
+    assert [target for target, *_ in plane.asked] == ["GET /orchestrion/capabilities"] * 2, "and is asked no more"
+    await provider.aclose()
+
+
+async def test_a_user_or_directory_of_ones_own_is_refused(plane: Plane) -> None:
+    provider = E2BProvider("e2b_key", "elsewhere.test", api_url=plane.url)
+    for spec in (SandboxSpec(user="cook"), SandboxSpec(workdir="/srv")):
+        with pytest.raises(Unsupported, match="template"):
+            await provider.create(spec)
+    assert not plane.asked
     await provider.aclose()

@@ -102,6 +102,13 @@ def test_the_daemon_takes_every_word_of_its_configuration() -> None:
     assert config.isolated
 
 
+def test_a_templates_user_and_directory_are_the_daemons() -> None:
+    plain = guest_config(record(spec=SandboxSpec()), "boot")
+    assert (plain["default_user"], plain["workdir"]) == ("user", "/home/user")
+    cooks = guest_config(record(spec=SandboxSpec(user="cook", workdir="/srv")), "boot")
+    assert (cooks["default_user"], cooks["workdir"]) == ("cook", "/srv")
+
+
 # Records
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,6 +281,44 @@ async def test_a_pauses_end_gives_as_much_time_as_before(boxes: Sandboxes, world
     await boxes.resume(made.id, seconds=7)
     await world.later(7, boxes)
     assert await states(boxes) == {made.id: "paused"}
+
+
+class Elsewhere(ScriptedProvider):
+    """One that is rented: it has a clock of its own."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(replace(ABLE, caveats="Its limits are its own."), clock, "e2b")
+        self.told: list[tuple[str, float]] = []
+        self.prolonged = 0
+
+    async def set_time(self, sandbox_id: str, seconds: float) -> None:
+        self.told.append((sandbox_id, seconds))
+
+    async def prolong(self, sandbox_id: str) -> None:
+        self.prolonged += 1
+
+
+async def test_a_clock_elsewhere_is_told_of_every_change(world: World) -> None:
+    world.provider = provider = Elsewhere(world.clock)
+    boxes = world.process()
+    made = await boxes.create(SandboxSpec(), seconds=3600, on_timeout="pause")
+    assert (await provider.info(made.id)).spec.idle_seconds > 3600, "it must not end before it can be paused"
+    await boxes.set_deadline(made.id, 7200)
+    await boxes.pause(made.id)
+    await boxes.resume(made.id, seconds=30)
+    assert provider.told == [(made.id, 7200), (made.id, 30)]
+
+
+async def test_one_elsewhere_that_is_in_use_is_kept_though_nothing_is_asked_of_it(world: World) -> None:
+    world.provider = provider = Elsewhere(world.clock)
+    boxes = world.process()
+    acquired = await boxes.acquire(SES, world.home)
+    assert acquired.caveats == "Its limits are its own."
+    await world.later(10, boxes)
+    assert provider.prolonged == 0
+    with boxes.hold(acquired.sandbox.id):
+        await world.later(10_000, boxes)
+    assert provider.prolonged == 1
 
 
 async def test_if_processes_cannot_be_kept_at_the_end_files_are(world: World) -> None:
