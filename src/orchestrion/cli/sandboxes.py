@@ -219,7 +219,9 @@ def build(recipe: Recipe) -> int:
     copies = [_pair(copy) for copy in recipe.copies]
 
     async def question(sandboxes: Sandboxes) -> int:
-        spec = SandboxSpec(template=recipe.base, root=True, network=Network(registries=recipe.registries))
+        spec = SandboxSpec(
+            template=recipe.base, limits=sandboxes.limits, root=True, network=Network(registries=recipe.registries)
+        )
         sandbox = await sandboxes.create(spec, seconds=_BUILD_SECONDS)
         try:
             await _fill(sandbox, recipe, copies)
@@ -274,7 +276,7 @@ async def _sandbox(sandboxes: Sandboxes, place: Place, *, root: bool) -> AsyncIt
     if place.sandbox_id is not None:
         yield await sandboxes.open(place.sandbox_id, traffic=True)
         return
-    spec = SandboxSpec(template=place.template, root=root)
+    spec = SandboxSpec(template=place.template, limits=sandboxes.limits, root=root)
     sandbox = await sandboxes.create(spec, provider=place.provider)
     try:
         yield sandbox

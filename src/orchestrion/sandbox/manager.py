@@ -206,15 +206,19 @@ class Sandboxes:
         self._registry.touch(sandbox.id)
         return lease
 
+    @property
+    def limits(self) -> Limits:
+        """What the settings let a sandbox use."""
+        return Limits(memory_mb=self._settings.sandbox_memory_mb, processes=self._settings.sandbox_processes)
+
     def _spec(self, session_id: str, workspace: Path, owner: str) -> SandboxSpec:
         settings = self._settings
-        limits = Limits(memory_mb=settings.sandbox_memory_mb, processes=settings.sandbox_processes)
         return SandboxSpec(
             session_id=session_id,
             owner=owner,
             workspace=workspace,
             template="code-interpreter-v1",
-            limits=limits,
+            limits=self.limits,
             idle_seconds=settings.sandbox_idle_seconds,
             network=Network(allow=tuple(settings.sandbox_egress), registries=settings.sandbox_registries),
         )

@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.settings import Settings
 from orchestrion.sandbox.manager import Sandboxes
-from orchestrion.sandbox.protocols import Limits
 from orchestrion.server.e2b.answers import Refusal, nothing, refusal
 from orchestrion.server.e2b.builds import UPLOADS, Builds
 from orchestrion.server.e2b.catalogue import Catalogue
@@ -46,9 +45,8 @@ class Endpoint:
         self._edge = Edge(sandboxes, keys.traffic_token)
         self.upgrades = Upgrades(domain, self._edge)
         catalogue = Catalogue(settings.home / "e2b" / "templates.json")
-        limits = Limits(memory_mb=settings.sandbox_memory_mb, processes=settings.sandbox_processes)
-        self._control = Control(limits, sandboxes, self._edge, Views(keys, domain.name), catalogue)
-        self._builds = Builds(limits, sandboxes, keys, catalogue, f"https://api.{domain.name}")
+        self._control = Control(sandboxes.limits, sandboxes, self._edge, Views(keys, domain.name), catalogue)
+        self._builds = Builds(sandboxes.limits, sandboxes, keys, catalogue, f"https://api.{domain.name}")
         self._routes = Routes()
         for part in (self._control, self._builds, Templates(sandboxes, catalogue)):
             part.install(self._routes)

@@ -221,15 +221,16 @@ async def create_sandbox(caller: CallerDep, body: NewSandbox | None = None) -> S
     wanted = body or NewSandbox()
     if wanted.session_id is not None:
         return await _of_session(wanted.session_id, wanted.provider, caller)
+    sandboxes = caller.runtime.sandboxes()
     spec = SandboxSpec(
         owner=caller.owner,
         template=wanted.template,
+        limits=sandboxes.limits,
         env=wanted.env,
         metadata=wanted.metadata,
         network=Network(tuple(wanted.network.allow), tuple(wanted.network.deny), wanted.network.registries),
         root=wanted.root,
     )
-    sandboxes = caller.runtime.sandboxes()
     sandbox = await sandboxes.create(
         spec,
         provider=wanted.provider,
