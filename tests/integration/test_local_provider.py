@@ -15,6 +15,7 @@ import pytest
 
 from orchestrion.core.errors import Conflict, NotFound, SandboxGone, SandboxUnavailable, Unsupported
 from orchestrion.sandbox.local import LocalProvider
+from orchestrion.sandbox.local.interpreter import default_python
 from orchestrion.sandbox.local.records import Record, Records
 from orchestrion.sandbox.protocols import Limits, Sandbox, SandboxSpec
 
@@ -74,6 +75,54 @@ async def test_who_and_where_code_is(provider: LocalProvider, home: Path) -> Non
     assert (await sandbox.run_command("touch /etc/x")).exit_code != 0
     assert (await sandbox.run_command("sudo -n true")).exit_code != 0
     assert str(home) not in await output(sandbox, "cat /proc/*/cmdline /proc/mounts | tr '\\0' ' '")
+
+
+async def test_the_hosts_devices_are_for_use_only(provider: LocalProvider) -> None:
+    sandbox = await provider.create(SandboxSpec())
+    assert await output(sandbox, "echo x > /dev/null; head -c 3 /dev/zero | wc -c") == "3"
+    result = await sandbox.run_command("chmod 600 /dev/null /proc/kmsg")
+    assert result.stderr.count("Read-only file system") == 2
+
+
+_IN_A_CONTAINER = """
+import asyncio, sys
+from pathlib import Path
+from orchestrion.sandbox.local import LocalProvider
+from orchestrion.sandbox.protocols import SandboxSpec
+
+async def main():
+    provider = LocalProvider(Path(sys.argv[1]), Path(sys.argv[2]), pool=0)
+    state = await provider.probe()
+    print(state.ok, state.detail, state.remedy)
+    if state.ok:
+        sandbox = await provider.create(SandboxSpec())
+        print((await sandbox.run_command("id -u; grep CapBnd /proc/self/status")).stdout)
+        await sandbox.close()
+    await provider.aclose()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do with less")
+@pytest.mark.parametrize(
+    ("dropped", "said"),
+    [
+        ("-sys_admin", ["True", "As root, without rights of one", "\n1000\n", "CapBnd:\t0000000000000000"]),
+        (
+            "-all",
+            ["False", "namespaces that the sandbox is made of are forbidden here", "In a container, allow them"],
+        ),
+    ],
+)
+async def test_root_with_less_rights_makes_what_it_can_or_nothing(home: Path, dropped: str, said: list[str]) -> None:
+    program: list[str | Path] = ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped]
+    arguments: list[str | Path] = ["-c", _IN_A_CONTAINER, home, default_python()]
+    process = await asyncio.create_subprocess_exec(
+        *program, sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    shown = (await asyncio.wait_for(process.communicate(), 60))[0].decode()
+    assert [part for part in said if part not in shown] == [], shown
 
 
 async def test_root_inside(provider: LocalProvider, home: Path) -> None:

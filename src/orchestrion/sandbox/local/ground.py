@@ -121,12 +121,22 @@ def _require_packages(python: Path) -> None:
 
 
 def _try(home: Path, system: System, nursery: Nursery, mode: Mode, layout: Layout) -> str:
-    """Make a sandbox's shell; return what went wrong, or nothing."""
-    sandbox_id = new_id()
-    base = ownership.id_base(sandbox_id) if mode == "root" else None
+    """Make a sandbox's shell and let it go; return what went wrong, or nothing."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=home) as folder, contextlib.ExitStack() as stack:
-        place = Place(Path(folder) / sandbox_id)
+    try:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=home) as folder:
+            _make_one(Place(Path(folder) / new_id()), system, nursery, mode, layout)
+    except BirthError as error:
+        return error.reason.rstrip(".")
+    except OSError as error:
+        return f"{error.strerror or error}: {str(error.filename or home)!r}"
+    return ""
+
+
+def _make_one(place: Place, system: System, nursery: Nursery, mode: Mode, layout: Layout) -> None:
+    sandbox_id = place.path.name
+    base = ownership.id_base(sandbox_id) if mode == "root" else None
+    with contextlib.ExitStack() as stack:
         stack.callback(place.remove)
         place.make()
         place.make_layers(layout, base)
@@ -134,15 +144,11 @@ def _try(home: Path, system: System, nursery: Nursery, mode: Mode, layout: Layou
         purpose = purpose_plan(record, system, place.new_boot())
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         log = stack.enter_context(open(place.log, "wb"))
-        try:
-            newborn = nursery.fork()
-            stack.callback(newborn.close)
-            newborn.prepare(system_plan(place, layout, base, system))
-            newborn.start(purpose, listener.fileno(), log.fileno())
-        except BirthError as error:
-            return error.reason.rstrip(".")
+        newborn = nursery.fork()
+        stack.callback(newborn.close)
+        newborn.prepare(system_plan(place, layout, base, system))
+        newborn.start(purpose, listener.fileno(), log.fileno())
         kill(record.born(newborn.pid), lambda: None)
-    return ""
 
 
 def diagnose(problem: str, proc_sys: Path = Path("/proc/sys")) -> SandboxUnavailable:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 from orchestrion.sandbox.local.launcher.identity import USER
@@ -88,23 +89,34 @@ def build(parent: Path, mounts: list[str]) -> Path:
         mounts: Further directories inside that must exist, to mount something on.
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = parent / _key(mounts)
+    gives = _may_give(parent)
+    path = parent / _key(mounts, gives)
     lock = os.open(parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             part = parent / f"{path.name}.part"
             remove_tree(part)
-            _fill(part, mounts)
+            _fill(part, mounts, gives)
             part.rename(path)
     finally:
         os.close(lock)
     return path
 
 
-def _key(mounts: list[str]) -> str:
+def _may_give(parent: Path) -> bool:
+    """Say whether files can be given to the sandbox's user: root in a container may lack that right."""
+    with tempfile.TemporaryFile(dir=parent) as file:
+        try:
+            os.fchown(file.fileno(), USER, USER)
+        except OSError:
+            return False
+    return os.geteuid() == 0
+
+
+def _key(mounts: list[str], gives: bool) -> str:
     """Name the system after all that it is made of."""
-    seen: list[object] = [_VERSION, sorted(mounts), etc_files(), os.geteuid()]
+    seen: list[object] = [_VERSION, sorted(mounts), etc_files(), os.geteuid(), gives]
     for name in _ETC:
         with contextlib.suppress(OSError):
             found = Path("/etc", name).stat()
@@ -112,7 +124,7 @@ def _key(mounts: list[str]) -> str:
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
 
 
-def _fill(root: Path, mounts: list[str]) -> None:
+def _fill(root: Path, mounts: list[str], gives: bool) -> None:
     root.mkdir(mode=0o755)
     for name in (*_DIRECTORIES, *(mount.lstrip("/") for mount in mounts)):
         _directories(root, name)
@@ -125,7 +137,7 @@ def _fill(root: Path, mounts: list[str]) -> None:
         _write(root / "etc" / name, text)
     (root / "etc" / "sudoers").chmod(0o440)
     (root / "etc" / "shadow").chmod(0o600)
-    _fill_home(root / "home" / "user")
+    _fill_home(root / "home" / "user", gives)
     _write(root / "root" / ".bashrc", _HOME_FILES[".bashrc"])
 
 
@@ -168,10 +180,10 @@ def _is_public(path: Path) -> bool:
     return stat.S_ISLNK(found.st_mode) or bool(found.st_mode & stat.S_IROTH)
 
 
-def _fill_home(home: Path) -> None:
+def _fill_home(home: Path, gives: bool) -> None:
     for name, text in _HOME_FILES.items():
         _write(home / name, text)
-    if os.geteuid() == 0:
+    if gives:
         for path in (home, *home.iterdir()):
             os.chown(path, USER, USER)
 

@@ -18,6 +18,8 @@ _TTY_GROUP = 5
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _READ_ONLY = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV
 _NOTHING = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
+# A device can be written to all the same; but its rights, which are the host's, can't be changed, whoever we are.
+_DEVICE = ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC
 
 # What container runtimes hide or protect in proc, being the kernel's and not the sandbox's.
 _HIDDEN = (
@@ -25,7 +27,7 @@ _HIDDEN = (
     "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo", "slabinfo", "cmdline", "config.gz", "iomem",
 )  # fmt: skip
 _EMPTIED = ("acpi", "scsi", "asound")
-_PROTECTED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_PROTECTED = ("bus", "driver", "dynamic_debug", "fs", "irq", "mtrr", "pressure", "sys", "sysrq-trigger", "tty")
 
 # Where the user may write in the plain layout: in the sandbox, and the directory in `rw` that keeps it.
 PLAIN = (("home/user", "home"), ("tmp", "tmp"), ("var/tmp", "vartmp"), ("usr/local", "local"))
@@ -79,7 +81,7 @@ def mount_devices(owner: int, own_terminals: bool) -> None:
     kernel.mount("tmpfs", dev, "tmpfs", NOSUID | NOEXEC, _tmpfs(owner, 1 << 20))
     for name in _DEVICES:
         _touch(f"{dev}/{name}")
-        kernel.attach(f"/dev/{name}", f"{dev}/{name}", ATTR_NOSUID | ATTR_NOEXEC)
+        kernel.attach(f"/dev/{name}", f"{dev}/{name}", _DEVICE)
     for name in ("pts", "shm"):
         os.mkdir(f"{dev}/{name}", 0o755)
     group = f",gid={owner + _TTY_GROUP}" if own_terminals else ""
@@ -104,7 +106,7 @@ def guard_proc() -> None:
         kernel.attach(f"{proc}/{name}", f"{proc}/{name}", _NOTHING)
     kernel.attach("boot_id", f"{proc}/sys/kernel/random/boot_id", _NOTHING)
     for name in _existing(proc, _HIDDEN):
-        kernel.attach("/dev/null", f"{proc}/{name}", ATTR_NOSUID | ATTR_NOEXEC)
+        kernel.attach("/dev/null", f"{proc}/{name}", _DEVICE)
     for name in _existing(proc, _EMPTIED):
         kernel.attach("empty", f"{proc}/{name}", _NOTHING)
 
