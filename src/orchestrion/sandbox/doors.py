@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrion.sandbox.protocols import Network, SandboxInfo
+from orchestrion.sandbox.protocols import Network, SandboxSpec
 
 if TYPE_CHECKING:
     from orchestrion.sandbox.gateway import Gateway
@@ -38,22 +38,23 @@ class Doors:
             self._made = Gateway(operator=self._operator)
         return self._made
 
-    async def open(self, info: SandboxInfo, *, take_over: bool = False) -> None:
+    async def open(self, sandbox_id: str, spec: SandboxSpec, *, take_over: bool = False) -> None:
         """See to it that a sandbox has its gateway.
 
         Args:
-            info: The sandbox.
+            sandbox_id: The sandbox.
+            spec: What it was made by.
             take_over: Also if another process serves it: a run's grants are here, not there.
         """
-        path = self._path(info.id)
+        path = self._path(sandbox_id)
         if not take_over and await _answers(path):
             return
-        await self.gateway.open(info.id, path, info.spec.network)
-        self._mine[info.id] = _identity(path)
-        if info.spec.session_id is None:
+        await self.gateway.open(sandbox_id, path, spec.network)
+        self._mine[sandbox_id] = _identity(path)
+        if spec.session_id is None:
             from orchestrion.sandbox.gateway import Grant
 
-            self.gateway.grant(info.id, Grant(None))
+            self.gateway.grant(sandbox_id, Grant(None))
 
     def has(self, sandbox_id: str) -> bool:
         """Say whether this process serves a sandbox's gateway."""

@@ -89,7 +89,7 @@ class Lifecycle:
                 auto_resume=auto_resume,
                 keep_memory=keep_memory,
             )
-            await self._move_in(sandbox, terms, place)
+            await self._move_in(sandbox, spec, terms, place)
         return sandbox
 
     async def copy(self, lease: Lease, seconds: float | None) -> Sandbox:
@@ -98,28 +98,32 @@ class Lifecycle:
         async with self._quotas.place(lease.owner) as place:
             async with self._registry.locked("sandbox", lease.id):
                 source = await provider.info(lease.id)
-                sandbox = await provider.fork(lease.id, replace(source.spec, session_id=None, workspace=None))
-            await self._move_in(sandbox, replace(lease, session_id=None, seconds=seconds, epoch=0), place)
+                spec = replace(source.spec, session_id=None, workspace=None)
+                sandbox = await provider.fork(lease.id, spec)
+            await self._move_in(sandbox, spec, replace(lease, session_id=None, seconds=seconds, epoch=0), place)
         return sandbox
 
-    async def _move_in(self, sandbox: Sandbox, terms: Lease, place: Place) -> None:
+    async def _move_in(self, sandbox: Sandbox, spec: SandboxSpec, terms: Lease, place: Place) -> None:
         now = self._clock()
         lease = replace(terms, id=sandbox.id, created_at=now, ends_at=_end(now, terms.seconds), paused=False)
         try:
             await place.take(lease)
             self._registry.touch(lease.id)
-            await self.serve_gateway(lease)
+            await self._open_door(lease, spec, take_over=True)
         except BaseException:
             await self.end(lease)  # nobody would know that it is there
             raise
 
     async def serve_gateway(self, lease: Lease, *, take_over: bool = False) -> None:
         """See to it that a running sandbox has its gateway, if its provider uses ours."""
-        if self._doors.has(lease.id):
-            return
+        if not self._doors.has(lease.id):
+            await self._open_door(lease, None, take_over=take_over)
+
+    async def _open_door(self, lease: Lease, spec: SandboxSpec | None, *, take_over: bool) -> None:
         provider = self._providers.get(lease.provider)
         if (await provider.capabilities()).gateway:
-            await self._doors.open(await provider.info(lease.id), take_over=take_over)
+            spec = spec or (await provider.info(lease.id)).spec
+            await self._doors.open(lease.id, spec, take_over=take_over)
 
     async def give_files(self, lease: Lease) -> None:
         """Let the sandbox's user have what the host has put into its workspace while nobody used it."""

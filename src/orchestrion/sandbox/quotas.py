@@ -75,10 +75,11 @@ class Quotas:
     async def _free_place(self, owner: str) -> Place | _Count:
         """Take a place if there is one; else say how many run."""
         async with self._registry.locked("quota", "all"):
-            counted = await asyncio.to_thread(self._count, owner)
-            if not counted.free(self._total, self._each):
-                return counted
-            return await asyncio.to_thread(self._note, owner)
+            return await asyncio.to_thread(self._take_free, owner)
+
+    def _take_free(self, owner: str) -> Place | _Count:
+        counted = self._count(owner)
+        return self._note(owner) if counted.free(self._total, self._each) else counted
 
     def _count(self, owner: str) -> _Count:
         owners = [lease.owner for lease in self._registry.now() if not lease.paused]

@@ -85,7 +85,7 @@ class Door:
 
     async def listen(self, path: Path) -> None:
         """Make the socket, whatever the length of its path, and serve it."""
-        listening, number = await asyncio.to_thread(_bound, path)
+        listening, number = _bound(path)
         self._socket = path, number
         self._server = await asyncio.start_unix_server(self._connected, sock=listening, limit=self._limits.head_bytes)
 

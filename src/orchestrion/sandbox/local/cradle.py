@@ -119,15 +119,19 @@ class Pool:
         self._lock = threading.Lock()
         self._closed = False
 
+    def ready(self) -> Cradle | None:
+        """Return one that is ready, at once."""
+        with contextlib.suppress(IndexError):
+            return self._ready.popleft()
+        return None
+
     def take(self) -> Cradle:
         """Return one; if none is ready it's made now.
 
         Raises:
             SandboxError: It could not be made.
         """
-        with contextlib.suppress(IndexError):
-            return self._ready.popleft()
-        return make_cradle(self._records, self._ground)
+        return self.ready() or make_cradle(self._records, self._ground)
 
     def fill(self) -> None:
         """Make as many as are missing."""

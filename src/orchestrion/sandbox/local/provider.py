@@ -105,11 +105,15 @@ class LocalProvider:
         """
         ground = await self._explored()
         _require_root(spec, ground)
-        image = await asyncio.to_thread(self._images.find, spec.template, spec.owner)
+        image = None
+        if spec.template not in images.BUILT_IN:
+            image = await asyncio.to_thread(self._images.find, spec.template, spec.owner)
         try:
             if image is not None:
                 return await self._make_of(image, spec, ground)
-            cradle = await _in_full(self._take, abandoned=Cradle.abandon)
+            cradle = None if self._pool is None else self._pool.ready()
+            if cradle is None:
+                cradle = await _in_full(self._take, abandoned=Cradle.abandon)
             return await self._start(self._new_record(spec, ground, cradle.id), cradle, ground)
         finally:
             self._refill()

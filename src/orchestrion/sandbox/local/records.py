@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -64,12 +65,18 @@ class Record:
     lifecycle: int = 0
 
     def alive(self) -> bool:
-        """Say whether its process 1 lives, frozen or not."""
-        return self.there() and not _exiting(self.pid)
+        """Say whether its process 1 lives, frozen or not, and has not begun to end: that waits for all others."""
+        stat = self._stat()
+        return stat is not None and not int(stat[6]) & _PF_EXITING
 
     def there(self) -> bool:
         """Say whether its process 1 is still there, be it that it is coming to its end."""
-        return self.pid > 0 and self.boot == boot_id() and start_time(self.pid) == self.start
+        return self._stat() is not None
+
+    def _stat(self) -> list[bytes] | None:
+        """Return the fields of its process 1 from the state on; None if it is gone or a zombie."""
+        stat = _stat(self.pid) if self.pid > 0 and self.boot == boot_id() else None
+        return None if stat is None or _start(stat) != self.start else stat
 
     def info(self) -> SandboxInfo:
         """Return what is known of it; one that crashed counts as paused: its files can be resumed."""
@@ -93,6 +100,7 @@ def is_id(name: str) -> bool:
     return len(name) == _ID and set(name) <= set(_LETTERS)
 
 
+@functools.cache
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -100,8 +108,12 @@ def boot_id() -> str:
 
 def start_time(pid: int) -> int | None:
     """Return when a process started, in ticks since boot; None if it's gone or a zombie."""
-    values = _stat(pid)
-    return None if values is None or values[0] in (b"Z", b"X") else int(values[19])
+    stat = _stat(pid)
+    return None if stat is None else _start(stat)
+
+
+def _start(stat: list[bytes]) -> int | None:
+    return None if stat[0] in (b"Z", b"X") else int(stat[19])
 
 
 def _stat(pid: int) -> list[bytes] | None:
@@ -110,11 +122,6 @@ def _stat(pid: int) -> list[bytes] | None:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-
-
-def _exiting(pid: int) -> bool:
-    """Say whether a process has begun to end: process 1 of a namespace waits for all others before it is gone."""
-    return bool(int((_stat(pid) or [b"0"] * 7)[6]) & _PF_EXITING)
 
 
 def kill(record: Record, thaw: Callable[[], object], timeout: float = 5) -> bool:
