@@ -115,6 +115,15 @@ class SandboxProviderContract(SandboxContract):
         cell = await sandbox.run_code("import os; print(os.environ['CONTRACT'])")
         assert cell.stdout == "grün $x\n"
 
+    async def test_a_directory_to_start_in_is_kept_or_refused(self, make: Make) -> None:
+        """What names no directory starts where the spec says, or there is no such sandbox."""
+        try:
+            sandbox = await make(SandboxSpec(workdir="/var"))
+        except Unsupported:
+            return
+        assert (await sandbox.run_command("pwd")).stdout == "/var\n"
+        assert (await sandbox.run_code("import os; print(os.getcwd())")).stdout == "/var\n"
+
     async def test_the_workspace_is_there_and_back(self, make: Make, tmp_path: Path) -> None:
         """What is in the workspace is at /workspace, and what code does there is done to it."""
         workspace = tmp_path / "space"

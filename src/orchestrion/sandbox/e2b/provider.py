@@ -45,9 +45,10 @@ _HOME = "/home/user"
 _STRENGTH = 80
 _PROLONG = 60
 _CAVEATS = (
-    "The workspace is copied in and out around each call, not mounted; memory, processes and disk are its "
-    "template's, not those set here; code can become root inside; models can't be reached through the gateway."
+    "The workspace is copied in and out around each call, not mounted; memory, processes and disk are as they are "
+    "there, not as set here; models can't be reached through the gateway."
 )
+_ROOT = " Code can become root inside."
 _MAKE_WORKSPACE = f"mkdir -p {INSIDE} && chown user:user {INSIDE}"
 
 
@@ -93,7 +94,7 @@ class E2BProvider:
             snapshots=True,
             root=True,
             gateway=False,
-            caveats=_CAVEATS,
+            caveats=_CAVEATS + _ROOT,
         )
         self._can = self._clouds if self._domain == DOMAIN else None
 
@@ -107,7 +108,7 @@ class E2BProvider:
                     isolation=f"{theirs.isolation} All that at {self._domain}.",
                     mounts_workspace=False,
                     gateway=False,
-                    caveats=_CAVEATS,
+                    caveats=_CAVEATS + (_ROOT if theirs.root else ""),
                 )
             except (NotFound, Unsupported):
                 self._can = self._clouds
@@ -123,7 +124,7 @@ class E2BProvider:
             return Availability(False, error.detail, error.remedy)
         return Availability(
             True,
-            f"Sandboxes at {self._domain}. {_CAVEATS}",
+            f"Sandboxes at {self._domain}. {(await self.capabilities()).caveats}",
         )
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
@@ -132,6 +133,8 @@ class E2BProvider:
             raise Unsupported(
                 "At E2B a sandbox's user and directory are its template's.", "Build a template with them."
             )
+        if spec.root and not (await self.capabilities()).root:
+            raise Unsupported(f"Code can't become root in sandboxes at {self._domain}.", "Leave `root` off.")
         body = creation(spec)
         made = checked(await self._newest("/sandboxes", body, {**body, "secure": True}, once=True))
         sandbox = self._sandbox(made, spec.idle_seconds, spec.workspace)
@@ -293,7 +296,9 @@ class E2BProvider:
         """Make the directory that stands for the workspace, and bring the workspace in."""
         if not isinstance(sandbox, CopiedSandbox):
             return
-        made = await GuestSandbox.run_command(sandbox, _MAKE_WORKSPACE, user="root", cwd="/", timeout=30)
+        root = (await self.capabilities()).root
+        command, user = (_MAKE_WORKSPACE, "root") if root else (f"test -w {INSIDE}", None)
+        made = await GuestSandbox.run_command(sandbox, command, user=user, cwd="/", timeout=30)
         if made.exit_code:
             raise SandboxError(f"{INSIDE} could not be made in the sandbox: {made.stderr.strip()[:300]}.")
         await sandbox.sync.push()
