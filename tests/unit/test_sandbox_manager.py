@@ -590,3 +590,10 @@ async def test_what_is_not_in_this_version_is_said(tmp_path: Path) -> None:
     boxes = Sandboxes(Settings(home=tmp_path))
     assert "no sandbox provider `microvm`" in (await boxes.probe("microvm")).detail
     assert "E2B_API_KEY" in (await boxes.probe("e2b")).remedy
+
+
+async def test_one_whose_time_is_over_can_be_listed_by_several_at_once(boxes: Sandboxes, world: World) -> None:
+    for _ in range(3):
+        await boxes.create(SandboxSpec(), seconds=10)
+    world.now += 11
+    assert await asyncio.gather(*(world.process().all() for _ in range(4))) == [[]] * 4

@@ -358,8 +358,8 @@ class Sandboxes:
     async def all(self, owner: str | None = None) -> list[Held]:
         """Describe an owner's sandboxes, or everybody's; the oldest first."""
         leases = [lease for lease in await self._registry.all() if owner in {None, lease.owner}]
-        for lease in [lease for lease in leases if self._lifecycle.due(lease)]:
-            await self._lifecycle.settle(lease)
+        for lease in leases:
+            await self._settle_if_due(lease)
         known: dict[str, SandboxInfo] = {}
         for name in {lease.provider for lease in leases}:
             try:
@@ -367,6 +367,17 @@ class Sandboxes:
             except OrchestrionError as error:
                 log.warning("some sandboxes can't be listed", provider=name, error=error.detail)
         return [Held.of(lease, known[lease.id]) for lease in leases if lease.id in known]
+
+    async def _settle_if_due(self, lease: Lease) -> None:
+        """End or pause a sandbox whose time is over; what hinders that does not hinder who just looks."""
+        if not self._lifecycle.due(lease):
+            return
+        try:
+            await self._lifecycle.settle(lease)
+        except NotFound:
+            log.debug("another was quicker to end it", sandbox_id=lease.id)
+        except OrchestrionError as error:
+            log.warning("a sandbox whose time is over lives on", sandbox_id=lease.id, error=error.detail)
 
     async def pause(self, sandbox_id: str, memory: bool = True) -> None:
         """Stop a sandbox; when this returns it answers nobody. Raises as `SandboxProvider.pause`."""
