@@ -22,6 +22,13 @@ router = APIRouter(prefix="/api/sandboxes/{sandbox_id}/ports/{port}", tags=["san
 
 # Whatever a service inside sends must not act in our page's name: in a browser it gets an origin of its own.
 _POLICY = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+# To a browser the service stands at our own address: cookies there are other programs' (it tells no ports apart), and
+# these answers would count for our page and for whatever else is at that name.
+_OURS = frozenset((b"authorization", b"cookie"))
+_FOR_THE_WHOLE_SITE = (
+    *("set-cookie", "clear-site-data", "strict-transport-security", "alt-svc", "www-authenticate"),
+    *("service-worker-allowed", "report-to", "reporting-endpoints", "nel", "origin-agent-cluster"),
+)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 Port = Annotated[int, Path(ge=1, le=65535)]
@@ -43,6 +50,8 @@ class _Through(Response):
         async def fenced(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                for name in _FOR_THE_WHOLE_SITE:
+                    del headers[name]
                 headers.append("content-security-policy", _POLICY)
             await send(message)
 
@@ -51,10 +60,10 @@ class _Through(Response):
 
 
 def _below(scope: Scope, prefix: str) -> Scope:
-    """Return the request as the service sees it: with the path below ours, and without our key."""
+    """Return the request as the service sees it: with the path below ours, without our key and the site's cookies."""
     path = scope["path"].removeprefix(prefix) or "/"
     raw = scope["raw_path"].removeprefix(prefix.encode()) or b"/"
-    headers = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+    headers = [(name, value) for name, value in scope["headers"] if name not in _OURS]
     headers.append((b"x-forwarded-prefix", prefix.encode()))
     return {**scope, "path": path, "raw_path": raw, "headers": headers}
 
