@@ -37,7 +37,7 @@ def exec_(
     timeout: Annotated[float | None, typer.Option(min=0.1, metavar="S", help="Most seconds to take.")] = None,
 ) -> int:
     """Run a command in a sandbox; its output and exit code are passed through."""
-    from orchestrion.cli.sandboxes import Place, execute
+    from orchestrion.cli.sandbox_run import Place, execute
 
     return execute(command, Place(sandbox_id, sandbox, template), cwd=cwd, user=user, timeout=timeout)
 
@@ -45,8 +45,8 @@ def exec_(
 @app.command()
 def shell(sandbox: Provider = None, sandbox_id: Where = None, template: Template = "base") -> int:
     """Open a shell in a sandbox."""
-    from orchestrion.cli.sandboxes import Place
-    from orchestrion.cli.sandboxes import shell as open_shell
+    from orchestrion.cli.sandbox_run import Place
+    from orchestrion.cli.sandbox_run import shell as open_shell
 
     return open_shell(Place(sandbox_id, sandbox, template))
 
@@ -101,10 +101,10 @@ def build(
     registries: Annotated[bool, typer.Option("--registries", help="Allow the package registries.")] = False,
 ) -> int:
     """Make a template: files copied in, a script and a command run, the result kept."""
-    from orchestrion.cli import sandboxes
+    from orchestrion.cli.sandbox_build import Recipe
+    from orchestrion.cli.sandbox_build import build as make
 
-    recipe = sandboxes.Recipe(name, base, copy or [], script, command or [], registries)
-    return sandboxes.build(recipe)
+    return make(Recipe(name, base, copy or [], script, command or [], registries))
 
 
 @app.command()
