@@ -63,14 +63,27 @@ class Dialler:
             return Line(permit, choice, reader, writer)
         raise Unreachable(f"{permit.host} does not answer on port {permit.port}.")
 
+    async def _look_up(self, permit: Permit) -> asyncio.Future[list[str]]:
+        """Begin to look a name up. Its place is taken until it ends, however long: what was given up goes on."""
+        await self._lookups.acquire()
+        looking = asyncio.ensure_future(self._resolve(permit.host, permit.port))
+
+        def ended(done: asyncio.Future[list[str]]) -> None:
+            self._lookups.release()
+            if not done.cancelled():
+                done.exception()
+
+        looking.add_done_callback(ended)
+        return looking
+
     async def _addresses(self, permit: Permit) -> list[str]:
         try:
             return [str(ipaddress.ip_address(permit.host))]
         except ValueError:
             pass
         try:
-            async with asyncio.timeout(self._limits.connect_seconds), self._lookups:
-                return await self._resolve(permit.host, permit.port)
+            async with asyncio.timeout(self._limits.connect_seconds):
+                return await asyncio.shield(await self._look_up(permit))
         except (OSError, TimeoutError):
             raise Unreachable(f"There is no host called {permit.host}, or it can't be looked up.") from None
 
