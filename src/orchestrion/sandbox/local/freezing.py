@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import time
 from pathlib import Path
 
+from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.local.cgroups import Group
+from orchestrion.sandbox.local.records import Record
+from orchestrion.sandbox.local.threads import in_full
 
 _PATIENCE = 5.0
 
@@ -76,3 +80,35 @@ def _family(root: int) -> list[int]:
         found += below
         pending += below
     return found
+
+
+class Still:
+    """Keeps a sandbox's processes from changing its files, as long as it lasts.
+
+    Args:
+        record: Whose.
+        group: Its control group.
+
+    Raises:
+        SandboxError: A process does not stand still.
+    """
+
+    def __init__(self, record: Record, group: Group) -> None:
+        self._running = record.state == "running" and record.alive()
+        self._pid, self._group = record.pid, group
+
+    async def __aenter__(self) -> None:
+        if not self._running:
+            return
+        try:
+            stands = await in_full(freeze, self._pid, self._group)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        if not stands:
+            await self.__aexit__()
+            raise SandboxError("The sandbox could not be stopped to copy its files: a process does not stand still.")
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._running:
+            await asyncio.shield(asyncio.to_thread(thaw, self._pid, self._group))

@@ -6,28 +6,24 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
 
 from orchestrion.core.errors import Conflict, NotFound, SandboxError, SandboxGone, SandboxUnavailable, Unsupported
 from orchestrion.sandbox.client import GuestSandbox, UnixTransport
 from orchestrion.sandbox.local import boot, cgroups, freezing, images
 from orchestrion.sandbox.local.cgroups import Group
 from orchestrion.sandbox.local.cradle import Cradle, Pool, base_of, prepare
+from orchestrion.sandbox.local.freezing import Still
 from orchestrion.sandbox.local.ground import Ground, explore
 from orchestrion.sandbox.local.images import Image, Images
 from orchestrion.sandbox.local.plan import home_of
 from orchestrion.sandbox.local.records import Record, Records, new_id
+from orchestrion.sandbox.local.threads import in_full, soon
 from orchestrion.sandbox.locks import Locks, shared
 from orchestrion.sandbox.protocols import Availability, Capabilities, Network, SandboxInfo, SandboxSpec, Snapshot
 
 _STRENGTH = 50
-_LATER = 0.2
-
-_T = TypeVar("_T")
-_Args = TypeVarTuple("_Args")
 
 
 class LocalProvider:
@@ -83,7 +79,7 @@ class LocalProvider:
     async def _explored(self) -> Ground:
         async with self._exploring:
             if self._ground is None:
-                self._ground = await _in_full(explore, self._home, self._user_home, self._python)
+                self._ground = await in_full(explore, self._home, self._user_home, self._python)
                 self._pool = Pool(self._size, self._records, self._ground)
             return self._ground
 
@@ -91,7 +87,7 @@ class LocalProvider:
         """Fill the pool; a sandbox is then made in a few milliseconds."""
         await self._explored()
         if self._pool is not None:
-            await _in_full(self._pool.fill)
+            await in_full(self._pool.fill)
 
     # Making and ending
 
@@ -113,7 +109,7 @@ class LocalProvider:
                 return await self._make_of(image, spec, ground)
             cradle = None if self._pool is None else self._pool.ready()
             if cradle is None:
-                cradle = await _in_full(self._take, abandoned=Cradle.abandon)
+                cradle = await in_full(self._take, abandoned=Cradle.abandon)
             return await self._start(self._new_record(spec, ground, cradle.id), cradle, ground)
         finally:
             self._refill()
@@ -140,7 +136,7 @@ class LocalProvider:
         place = self._records.place(record.id)
         own = record.spec.workspace is not None
         try:
-            await _in_full(place.make)
+            await in_full(place.make)
             with shared(place.claim):
                 await images.copy(files, place.rw, (base or 0, record.base or 0), None if own else workspace)
                 return await self._boot(record, ground)
@@ -156,13 +152,13 @@ class LocalProvider:
 
     async def _boot(self, record: Record, ground: Ground) -> GuestSandbox:
         """Start a sandbox on its files."""
-        cradle = await _in_full(prepare, record.id, record.base, self._records, ground, abandoned=Cradle.give_up)
+        cradle = await in_full(prepare, record.id, record.base, self._records, ground, abandoned=Cradle.give_up)
         return await self._start(record, cradle, ground, keep=True)
 
     async def _start(self, record: Record, cradle: Cradle, ground: Ground, *, keep: bool = False) -> GuestSandbox:
         """Start a half-born sandbox; if that fails, only with `keep` its files stay."""
         try:
-            record = await _in_full(boot.boot, record, cradle, self._records, ground)
+            record = await in_full(boot.boot, record, cradle, self._records, ground)
             return self._sandbox(record)
         except BaseException:
             undo = self._stop if keep else self._forget
@@ -176,7 +172,7 @@ class LocalProvider:
 
     def _refill(self) -> None:
         if self._size and self._pool is not None and (self._filling is None or self._filling.done()):
-            self._filling = asyncio.create_task(_soon(self._pool.fill))
+            self._filling = asyncio.create_task(soon(self._pool.fill))
 
     def _forget(self, sandbox_id: str) -> None:
         """End a sandbox, if it runs, and remove all that there is of it."""
@@ -189,14 +185,14 @@ class LocalProvider:
         """End it and forget it, running or paused."""
         async with self._locks.held("sandbox", sandbox_id):
             await self._read(sandbox_id)
-            await _in_full(self._forget, sandbox_id)
+            await in_full(self._forget, sandbox_id)
             await self._drop(sandbox_id)
 
     # Finding
 
     async def known(self) -> list[SandboxInfo]:
         """Return all there are, also those that other processes made, oldest first; sweep away the dead."""
-        return [record.info() for record in await _in_full(self._swept)]
+        return [record.info() for record in await in_full(self._swept)]
 
     def _swept(self) -> list[Record]:
         living: list[Record] = []
@@ -265,7 +261,7 @@ class LocalProvider:
         """End a sandbox that heeds nobody, unless it began another life meanwhile; its files can be resumed."""
         with contextlib.suppress(NotFound):
             if (await self._read(life.id)).lifecycle == life.lifecycle:
-                await _in_full(self._stop, life.id)
+                await in_full(self._stop, life.id)
 
     async def _drop(self, sandbox_id: str) -> None:
         """Break our connections to a sandbox that was paused or has ended."""
@@ -285,7 +281,7 @@ class LocalProvider:
             record = await self._read(sandbox_id)
             if record.state == "paused" and (memory or not record.alive()):
                 raise Conflict(f"The sandbox {sandbox_id} is paused already.", "Resume it to use it.")
-            await _in_full(self._pause, record, memory and record.alive())
+            await in_full(self._pause, record, memory and record.alive())
             await self._drop(sandbox_id)
 
     def _pause(self, record: Record, memory: bool) -> None:
@@ -314,8 +310,8 @@ class LocalProvider:
                 return self._sandbox(record)
             await self._drop(sandbox_id)
             if memory and record.memory and record.alive():
-                return self._sandbox(await _in_full(self._thaw, record))
-            if not await _in_full(boot.end, record, self._groups):
+                return self._sandbox(await in_full(self._thaw, record))
+            if not await in_full(boot.end, record, self._groups):
                 raise SandboxError(f"The sandbox {sandbox_id} could not be ended; its processes do not die.")
             return await self._boot(record, await self._explored())
 
@@ -343,8 +339,8 @@ class LocalProvider:
                 files = self._records.place(source.id).rw
                 return await self._make_with(files, source.base, source.spec.workspace, wanted, ground)
 
-    def _still(self, record: Record) -> _Still:
-        return _Still(record, Group(self._groups, record.id))
+    def _still(self, record: Record) -> Still:
+        return Still(record, Group(self._groups, record.id))
 
     async def snapshot(self, sandbox_id: str, name: str | None = None) -> Snapshot:
         """Keep its file system as a template. Taking a name again moves that name."""
@@ -359,7 +355,7 @@ class LocalProvider:
                 spec, at = record.spec, time.time()
                 image = Image(key, names, record.id, at, record.layout, record.base, 0, spec.user, spec.workdir)
                 image = replace(image, owner=record.spec.owner)
-                return (await _in_full(self._images.finish, image)).described()
+                return (await in_full(self._images.finish, image)).described()
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(self._images.remove, key))
                 raise
@@ -373,7 +369,7 @@ class LocalProvider:
         image = await asyncio.to_thread(self._images.find, snapshot_id)
         if image is None:
             raise NotFound(f"`{snapshot_id}` is a built-in template, not a snapshot.")
-        await _in_full(self._images.remove, image.key)
+        await in_full(self._images.remove, image.key)
 
     # The rest
 
@@ -392,33 +388,9 @@ class LocalProvider:
         for sandbox_id in list(self._open):
             await self._drop(sandbox_id)
         if self._pool is not None and self._ground is not None:
-            await _in_full(self._pool.close)
-            await _in_full(self._ground.nursery.close)
+            await in_full(self._pool.close)
+            await in_full(self._ground.nursery.close)
         self._pool = self._ground = None
-
-
-class _Still:
-    """Keeps a sandbox's processes from changing its files, as long as it lasts."""
-
-    def __init__(self, record: Record, group: Group) -> None:
-        self._running = record.state == "running" and record.alive()
-        self._pid, self._group = record.pid, group
-
-    async def __aenter__(self) -> None:
-        if not self._running:
-            return
-        try:
-            stands = await _in_full(freezing.freeze, self._pid, self._group)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        if not stands:
-            await self.__aexit__()
-            raise SandboxError("The sandbox could not be stopped to copy its files: a process does not stand still.")
-
-    async def __aexit__(self, *_error: object) -> None:
-        if self._running:
-            await asyncio.shield(asyncio.to_thread(freezing.thaw, self._pid, self._group))
 
 
 def _require_root(spec: SandboxSpec, ground: Ground) -> None:
@@ -426,28 +398,3 @@ def _require_root(spec: SandboxSpec, ground: Ground) -> None:
         raise Unsupported(
             "Code can't become root in sandboxes here.", "Run Orchestrion as root, or leave `root` off."
         )
-
-
-async def _in_full(work: Callable[[*_Args], _T], *args: *_Args, abandoned: Callable[[_T], None] | None = None) -> _T:
-    """Do work in a thread; if we are cancelled meanwhile, let it come to its end first: nothing is left half done.
-
-    Args:
-        work: What to do.
-        args: Its arguments.
-        abandoned: What becomes of its result if we were cancelled.
-    """
-    task = asyncio.create_task(asyncio.to_thread(work, *args))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if abandoned is not None and not task.cancelled() and task.exception() is None:
-            await asyncio.to_thread(abandoned, task.result())
-        raise
-
-
-async def _soon(work: Callable[[], None]) -> None:
-    """Do what nobody waits for, once the sandbox that was just made had its first call."""
-    await asyncio.sleep(_LATER)
-    with contextlib.suppress(SandboxError, OSError):
-        await asyncio.to_thread(work)
