@@ -10,12 +10,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from orchestrion.core.errors import NotFound
 from orchestrion.sandbox.e2b import E2BProvider
 
 SDK = Path(__file__).parents[1] / ".venv" / "conformance" / "bin" / "python"
@@ -97,7 +98,8 @@ class Endpoint:
         """End every sandbox."""
         provider = self.provider()
         for info in await provider.known():
-            await provider.remove(info.id)
+            with suppress(NotFound):  # its time was over just now
+                await provider.remove(info.id)
         await provider.aclose()
 
 
