@@ -25,7 +25,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
     """Opens TCP connections; names under `localhost` are this machine, which not every resolver knows."""
 
     def __init__(self) -> None:
-        self._tcp: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+        self._tcp: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
 
     async def connect_tcp(
         self,
