@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     sandbox_mode: SandboxMode = Field(
         default="hybrid",
         validation_alias="SANDBOX_MODE",
-        description="hybrid takes the strongest that works here: E2B where E2B_API_KEY is set, else this machine's own",
+        description=(
+            "hybrid takes the strongest that works here: E2B where E2B_API_KEY is set, else this machine's own"
+        ),
     )
     sandbox_python: Path | None = Field(default=None, description="Interpreter with pandas and friends for sandboxes")
     sandbox_memory_mb: int = Field(default=4096, ge=256, description="Memory of one sandbox")
