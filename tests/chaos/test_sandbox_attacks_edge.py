@@ -28,6 +28,7 @@ class World:
     """The endpoint, over plain TCP, and a sandbox that belongs to somebody else."""
 
     port: int
+    home: Path
     sandboxes: Sandboxes
     sandbox: Sandbox
 
@@ -72,7 +73,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         try:
             async with endpoint.running():
                 sandbox = await sandboxes.create(SandboxSpec(owner="somebody"))
-                yield World(listener.getsockname()[1], sandboxes, sandbox)
+                yield World(listener.getsockname()[1], settings.home, sandboxes, sandbox)
                 server.should_exit = True
                 endpoint.let_go()
                 await task
@@ -95,3 +96,80 @@ async def test_a_body_is_never_taken_for_another_request(world: World, named: st
     assert answer.startswith(b"HTTP/1.1 401"), answer
     assert await world.sandbox.ping()
     assert (await world.sandbox.run_command("echo well")).stdout == "well\n"
+
+
+_CONTROL = [
+    "POST /init HTTP/1.1",
+    "POST //init HTTP/1.1",
+    "POST /%69nit HTTP/1.1",
+    "POST /%2569nit HTTP/1.1",
+    "POST /init/ HTTP/1.1",
+    "POST /./init HTTP/1.1",
+    "POST /x/../init HTTP/1.1",
+    "POST /INIT HTTP/1.1",
+    "POST /init;x HTTP/1.1",
+    "POST /init%00 HTTP/1.1",
+    "POST /init?x=/y HTTP/1.1",
+    "POST /init%3fx HTTP/1.1",
+    "POST /health#/init HTTP/1.1",
+    "POST http://localhost:49983/init HTTP/1.1",
+    "POST /files%20HTTP/1.1%0d%0aPOST%20/init HTTP/1.1",
+    "CONNECT 127.0.0.1:49983 HTTP/1.1",
+    "PUT /init HTTP/1.1",
+]
+
+
+@pytest.mark.parametrize("line", _CONTROL)
+async def test_no_spelling_reaches_what_is_the_hosts_alone(world: World, line: str) -> None:
+    body = json.dumps({"token": None})
+    known = f"X-Access-Token: {world.sandbox.access_token}\r\n"
+    more = f"{known}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    direct = await world.send(f"{line}\r\nHost: {world.daemon}\r\n{more}")
+    shared = f"E2b-Sandbox-Id: {world.sandbox.id}\r\nE2b-Sandbox-Port: 49983\r\n"
+    by_header = await world.send(f"{line}\r\nHost: localhost\r\n{shared}{more}")
+    for answer in (direct, by_header):
+        assert not answer.startswith(b"HTTP/1.1 2"), answer
+    stranger = await world.send(f"GET /envs HTTP/1.1\r\nHost: {world.daemon}\r\nConnection: close\r\n\r\n")
+    assert stranger.startswith(b"HTTP/1.1 401"), "the token stands"
+
+
+_SMUGGLED = [
+    "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    "Transfer-Encoding: xchunked\r\n",
+    "Transfer-Encoding : chunked\r\n",
+    "Content-Length: 0\r\nContent-Length: 44\r\n",
+    "Content-Length: +44\r\n",
+    "Content-Length: 0\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n",
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eHg=\r\n",
+    "Expect: 100-continue\r\nContent-Length: 3\r\nConnection: expect, transfer-encoding\r\n",
+]
+
+
+@pytest.mark.parametrize("framing", _SMUGGLED)
+async def test_a_request_of_doubtful_length_is_one_request(world: World, framing: str) -> None:
+    taken = json.dumps({"token": "mine"})
+    inner = f"POST /init HTTP/1.1\r\nHost: {world.daemon}\r\nContent-Length: {len(taken)}\r\n\r\n{taken}"
+    await world.send(
+        f"POST /files?path=x HTTP/1.1\r\nHost: {world.daemon}\r\n{framing}\r\n0\r\n\r\n{inner}", seconds=1
+    )
+    health = await world.send(f"GET /health HTTP/1.1\r\nHost: {world.daemon}\r\nConnection: close\r\n\r\n")
+    assert health.startswith(b"HTTP/1.1 204"), "nobody gets another's answer"
+    stolen = await world.send(
+        f"GET /envs HTTP/1.1\r\nHost: {world.daemon}\r\nX-Access-Token: mine\r\nConnection: close\r\n\r\n"
+    )
+    assert stolen.startswith(b"HTTP/1.1 401"), stolen
+
+
+async def test_other_hosts_headers_name_no_sandbox(world: World) -> None:
+    named = f"E2b-Sandbox-Id: {world.sandbox.id}\r\nE2b-Sandbox-Port: 49983\r\nConnection: close\r\n\r\n"
+    for host in ("evil.example", "api.sbx.localhost", "sbx.localhost.evil.example", "49983-x.evil.example"):
+        answer = await world.send(f"GET /envs HTTP/1.1\r\nHost: {host}\r\n{named}")
+        assert b" 401 " in answer.split(b"\r\n")[0], (host, answer)
+
+
+async def test_nothing_of_it_is_for_other_users_of_the_host(world: World) -> None:
+    """Whoever knows an id gets to its public ports, so ids are not for everybody either."""
+    await world.sandboxes.snapshot(world.sandbox.id)
+    for name in ("sandboxes", f"sandboxes/{world.sandbox.id}", "held", "e2b", "snapshots"):
+        assert (world.home / name).stat().st_mode & 0o077 == 0, name

@@ -42,7 +42,8 @@ class Locks:
         Raises:
             SandboxError: Somebody holds it for too long.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in (self._directory.parent, self._directory):  # a mode counts for the last part alone
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
         slot = hashlib.sha256(name.encode()).digest()[0]
         handle = os.open(self._directory / f"{kind}-{slot:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

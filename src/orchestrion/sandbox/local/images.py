@@ -106,7 +106,8 @@ class Images:
     def start(self) -> str:
         """Make a directory for a new one; return its key."""
         key = new_id()
-        (self._root / key).mkdir(mode=0o700, parents=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._root / key).mkdir(mode=0o700)
         return key
 
     def path(self, key: str) -> Path:

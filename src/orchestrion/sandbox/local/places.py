@@ -32,7 +32,8 @@ class Place:
 
     def make(self) -> None:
         """Make it, but for what may be written inside."""
-        self.path.mkdir(mode=0o700, parents=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700)
         self.claim.touch(mode=0o600)
         for name in _POINTS:
             (self.path / name).mkdir(mode=0o755, parents=True)
