@@ -115,11 +115,10 @@ def _part(block: dict[str, Any], where: str) -> dict[str, Any]:
     if source.get("type") == "base64":
         data, media = want(source.get("data"), str, f"{where}.data"), want(source.get("media_type"), str, where)
         return {"type": ours, "base64": data, "mime_type": media}
-    if source.get("type") == "url":
-        return {"type": ours, "url": want(source.get("url"), str, f"{where}.url")}
     if source.get("type") == "text":
         return {"type": "text", "text": want(source.get("data"), str, f"{where}.data")}
-    raise BadRequest(f"{where}.source: Give the data itself, or a URL")
+    # What the sender may not reach, nobody fetches for it: neither we nor the model's provider.
+    raise BadRequest(f"{where}.source: Give the data itself; URLs and files' ids are not supported by this gateway")
 
 
 def _content(parts: list[dict[str, Any]]) -> str | list[str | dict[str, Any]]:

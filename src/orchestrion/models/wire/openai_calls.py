@@ -27,7 +27,13 @@ _NOT_SUPPORTED: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (),
 }
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
-_PARTS = {"text", "image_url", "file", "input_audio"}
+# What a part of each type has; all else in it is left out.
+_PARTS = {
+    "text": (),
+    "image_url": ("url", "detail"),
+    "file": ("file_data", "filename"),
+    "input_audio": ("data", "format"),
+}
 
 
 def read_openai(body: dict[str, Any]) -> ModelCall:
@@ -86,11 +92,21 @@ def _content(content: object, where: str) -> str | list[str | dict[str, Any]]:
         return content
     if content is None:
         raise BadRequest(f"Missing required parameter: '{where}.content'.")
-    parts = mappings(content, f"{where}.content")
-    for part in parts:
-        if part.get("type") not in _PARTS:
-            raise BadRequest(f"{where}.content: Parts of type {str(part.get('type'))[:40]!r} are not supported.")
-    return [*parts]
+    return [_part(part, f"{where}.content") for part in mappings(content, f"{where}.content")]
+
+
+def _part(part: dict[str, Any], where: str) -> dict[str, Any]:
+    kind = str(part.get("type"))
+    if kind not in _PARTS:
+        raise BadRequest(f"{where}: Parts of type {kind[:40]!r} are not supported.")
+    if kind == "text":
+        return {"type": kind, "text": want(part.get("text"), str, f"{where}.text")}
+    given = want(part.get(kind), dict, f"{where}.{kind}")
+    kept = {name: want(given[name], str, f"{where}.{kind}.{name}") for name in _PARTS[kind] if name in given}
+    # What the sender may not reach, nobody fetches for it: neither we nor the model's provider.
+    if "file_id" in given or not kept.get("url", "data:").startswith("data:"):
+        raise BadRequest(f"{where}: Give the data itself; URLs and files' ids are not supported by this gateway.")
+    return {"type": kind, kind: kept}
 
 
 def _assistant(message: dict[str, Any], where: str) -> AIMessage:
