@@ -139,8 +139,10 @@ const handlers: Handlers = {
     addFiles(view, [event.file]);
     view.items.push({ kind: 'artifact', id: `e${event.seq}`, file: event.file, title: event.title });
   },
-  'sandbox.created': (view, { seq, provider, seconds }) => {
+  'sandbox.created': (view, { seq, provider, seconds, caveats }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'created', provider, seconds, reason: '' });
+    for (const [place, text] of (caveats ?? []).entries())
+      view.items.push({ kind: 'notice', id: `e${seq}.${place}`, level: 'info', text });
   },
   'sandbox.reused': (view, { seq, provider }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'reused', provider, seconds: null, reason: '' });
