@@ -141,8 +141,7 @@ const handlers: Handlers = {
   },
   'sandbox.created': (view, { seq, provider, seconds, caveats }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'created', provider, seconds, reason: '' });
-    for (const [place, text] of (caveats ?? []).entries())
-      view.items.push({ kind: 'notice', id: `e${seq}.${place}`, level: 'info', text });
+    if (caveats) view.items.push({ kind: 'notice', id: `e${seq}.caveats`, level: 'warning', text: caveats });
   },
   'sandbox.reused': (view, { seq, provider }) => {
     view.items.push({ kind: 'sandbox', id: `e${seq}`, change: 'reused', provider, seconds: null, reason: '' });
