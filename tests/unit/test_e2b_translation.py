@@ -41,7 +41,7 @@ def test_session_and_owner_travel_as_labels() -> None:
     spec = SandboxSpec(session_id="ses_1", owner="me", metadata={"color": "blue"}, idle_seconds=60)
     body = creation(spec)
     found = {"sandboxID": "abc", "startedAt": "2026-11-21T10:00:00Z", "state": "paused", "metadata": body["metadata"]}
-    info = info_of(found)
+    info = info_of(found, root=True)
     assert (info.spec.session_id, info.spec.owner, info.spec.metadata) == ("ses_1", "me", {"color": "blue"})
     assert (info.id, info.state, info.spec.idle_seconds) == ("abc", "paused", 60)
     assert body["timeout"] == 60
@@ -50,8 +50,8 @@ def test_session_and_owner_travel_as_labels() -> None:
 @pytest.mark.parametrize("label", ["", "soon", "-5", "9" * 20, "٣"])
 def test_an_idle_time_that_is_none_is_the_usual_one(label: str) -> None:
     found = {"sandboxID": "abc", "startedAt": "2026-11-21T10:00:00Z", "metadata": {"orchestrion-idle-seconds": label}}
-    assert info_of(found).spec.idle_seconds == 600
-    assert info_of(found).spec.metadata == {}
+    assert info_of(found, root=True).spec.idle_seconds == 600
+    assert info_of(found, root=True).spec.metadata == {}
 
 
 def test_what_an_endpoint_says_of_itself_is_checked() -> None:
@@ -71,7 +71,7 @@ def test_time_left_is_none_if_nobody_says() -> None:
 @pytest.mark.parametrize("found", [None, [], {}, {"sandboxID": "a.b"}, {"sandboxID": "abc", "startedAt": "soon"}])
 def test_what_is_no_sandbox_is_refused(found: object) -> None:
     with pytest.raises(SandboxError):
-        info_of(found)
+        info_of(found, root=True)
 
 
 def test_snapshots_need_but_an_id() -> None:

@@ -148,12 +148,14 @@ class E2BProvider:
     async def known(self) -> list[SandboxInfo]:
         """Return all of the account's, oldest first."""
         query = {"state": "running,paused", "order": "asc"}
-        found = [info_of(item) async for item in self._rest.pages("/v2/sandboxes", query)]
+        root = (await self.capabilities()).root
+        found = [info_of(item, root=root) async for item in self._rest.pages("/v2/sandboxes", query)]
         return sorted(found, key=lambda info: info.created_at)
 
     async def info(self, sandbox_id: str) -> SandboxInfo:
         """Describe one."""
-        return info_of(await self._rest.ask("GET", _path(sandbox_id)))
+        root = (await self.capabilities()).root
+        return info_of(await self._rest.ask("GET", _path(sandbox_id)), root=root)
 
     async def open(self, sandbox_id: str) -> Sandbox:
         """Return a running one; see `SandboxProvider.open`."""

@@ -59,8 +59,12 @@ def _registries() -> tuple[str, ...]:
     return REGISTRIES
 
 
-def info_of(value: object) -> SandboxInfo:
+def info_of(value: object, *, root: bool) -> SandboxInfo:
     """Read a sandbox of a list, or its details.
+
+    Args:
+        value: What the API says of it.
+        root: Whether code in sandboxes there can become root.
 
     Raises:
         SandboxError: It is none.
@@ -78,7 +82,7 @@ def info_of(value: object) -> SandboxInfo:
             template=text_of(found, "alias", "") or text_of(found, "templateID", ""),
             idle_seconds=_idle_of(labels.pop(_IDLE, "")),
             metadata=labels,
-            root=True,
+            root=root,
         ),
     )
 
