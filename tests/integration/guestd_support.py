@@ -18,6 +18,8 @@ import h11
 import httpx
 import python_multipart
 
+from endpoint_support import free_port
+
 GUEST = Path(__file__).parents[2] / "src" / "orchestrion" / "sandbox" / "guest"
 STREAM = {"Content-Type": "application/connect+json"}
 
@@ -138,12 +140,6 @@ class Guest:
     def rss_kib(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextlib.asynccontextmanager
