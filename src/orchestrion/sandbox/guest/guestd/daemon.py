@@ -30,14 +30,15 @@ from .config import Config
 from .disk import DiskWatch
 from .forwarder import forward
 from .launching import become_subreaper
-from .limits import apply_limits
+from .limits import OFFERING, apply_limits
 from .memory import enforce_memory
 from .nursery import NURSERY
 from .privileges import CAP_SYS_ADMIN, drop_capability
+from .proctree import process_table
 from .rights import WORKERS
 from .seccomp import apply_filter, build_filter, set_dumpable
 from .server import Server
-from .supervisor import reap
+from .supervisor import reap, rouse
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ class Daemon:
     async def _watch(self) -> None:
         while not self._idle():
             await asyncio.sleep(_TICK)
-            enforce_memory(self._config.limits.memory_mb * 1024)
+            table = process_table()
+            rouse(table)
+            enforce_memory(self._config.limits.memory_mb * 1024, table)
             await self._disk.enforce(self._config.limits)
             reap()
 
@@ -165,6 +168,9 @@ def run(config: Config, listener: socket.socket | None, host: str = "127.0.0.1",
         apply_filter(no_new_privs=not config.allow_root)
         drop_capability(CAP_SYS_ADMIN)
     become_subreaper()
+    # Nothing runs yet that could look.
+    set_dumpable(True)
+    OFFERING.prepare()
     set_dumpable(False)
     # Forked children write to none of the pages that hold what is there now.
     gc.freeze()

@@ -95,6 +95,7 @@ class _Process:
                 os.close(fd)
         kernel = cls(program, (out, err), language, user)
         kernel.told = dict(config.envs)
+        program.own = True
         await kernel._meet(ours)
         return kernel
 
@@ -249,6 +250,9 @@ class KernelHost:
             await _either(begun, work)
             done, _ = await asyncio.wait({work}, timeout=cell.seconds)
         except asyncio.CancelledError:
+            # Held up by its own output, for which there is no reader any more, it could heed nothing.
+            for pump in kernel.pumps:
+                await pump.finish(_nobody)
             # A cell that waits for the interpreter to finish an import of its own has nothing to interrupt yet.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BEGIN):

@@ -18,7 +18,7 @@ import termios
 from collections.abc import Iterator
 from typing import Any
 
-from .limits import GuestLimits, apply_limits, apply_user_limits
+from .limits import OFFERING, GuestLimits, apply_limits, apply_user_limits
 from .privileges import become
 from .seccomp import set_dumpable
 
@@ -58,7 +58,8 @@ def fork_supervisor(*, readable: bool = False) -> tuple[int, socket.socket]:
     """
     ours, theirs = socket.socketpair()
     try:
-        pid = os.fork()
+        with OFFERING.to_children():
+            pid = os.fork()
     except OSError:
         ours.close()
         theirs.close()

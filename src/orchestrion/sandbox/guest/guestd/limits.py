@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 MIB = 1024 * 1024
+_ADJUSTMENT = "/proc/self/oom_score_adj"
+_FIRST, _USUAL = b"800", b"0"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,35 @@ def offer_memory() -> None:
     Does nothing in an ordinary user's process that is not dumpable: then those that it was forked from have to.
     """
     with contextlib.suppress(OSError):
-        adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(adjust, b"800")
+        adjust = os.open(_ADJUSTMENT, os.O_WRONLY)
+        os.write(adjust, _FIRST)
         os.close(adjust)
+
+
+class Offering:
+    """Lets a process which is not dumpable offer its children's memory like that, and keep its own."""
+
+    def __init__(self) -> None:
+        self._adjust = -1
+
+    def prepare(self) -> None:
+        """Get hold of what only a dumpable process may open."""
+        with contextlib.suppress(OSError):
+            self._adjust = os.open(_ADJUSTMENT, os.O_WRONLY)
+
+    @contextlib.contextmanager
+    def to_children(self) -> Iterator[None]:
+        """Offer the memory of what is forked meanwhile."""
+        if self._adjust < 0:
+            yield
+            return
+        with contextlib.suppress(OSError):
+            os.write(self._adjust, _FIRST)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.write(self._adjust, _USUAL)
+
+
+OFFERING = Offering()

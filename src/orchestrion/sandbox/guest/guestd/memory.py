@@ -7,7 +7,7 @@ import os
 import signal
 
 from .nursery import NURSERY
-from .proctree import Process, descendants, process_table
+from .proctree import Process, descendants
 from .supervisor import RUNNING
 
 
@@ -31,9 +31,8 @@ def _sizes(processes: list[Process]) -> dict[int, int]:
     return sizes
 
 
-def enforce_memory(limit_kib: int) -> None:
+def enforce_memory(limit_kib: int, table: dict[int, Process]) -> None:
     """If the sandbox holds more than it may, kill its biggest process and mark whose it was."""
-    table = process_table()
     inside = descendants(os.getpid(), table)
     if sum(process.rss_kib for process in inside) <= limit_kib:
         return

@@ -83,13 +83,27 @@ def reap() -> None:
             pass
 
 
+def rouse(table: dict[int, Process]) -> None:
+    """Let our own processes go on that code inside has stopped: supervisors, which tell of ends, and interpreters.
+
+    Args:
+        table: The process table.
+    """
+    own = {program.pid for program in RUNNING if program.own}
+    for process in descendants(os.getpid(), table):
+        if process.state == "T" and (process.pid in own or process.session in NURSERY.sessions):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, signal.SIGCONT)
+
+
 class Supervised:
     """A program running under a supervisor of its own.
 
     Attributes:
         supervisor: The supervisor's pid.
-        pid: The program's.
+        pid: The program's; the supervisor's, if that was killed before it told which the program's is.
         out_of_memory: The memory watch killed one of its processes.
+        own: It is part of the daemon's service, and not to stand still whatever code inside does.
         verdict: Why a watch killed it, in words for its user; empty if none did.
         ended: Its wait status, once its first process has ended.
     """
@@ -98,6 +112,7 @@ class Supervised:
         self.supervisor = supervisor
         self.pid = 0
         self.out_of_memory = False
+        self.own = False
         self.verdict = ""
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
@@ -120,9 +135,12 @@ class Supervised:
         """
         for _ in range(_TRIES - 1):
             reap()
-            with contextlib.suppress(BlockingIOError):
+            try:
                 return await cls._start(launch)
-            await asyncio.sleep(_PAUSE)
+            except BlockingIOError:
+                await asyncio.sleep(_PAUSE)
+            except ConnectionError:
+                continue
         return await cls._start(launch)
 
     @classmethod
@@ -142,7 +160,7 @@ class Supervised:
         if word == "failed":
             raise NotStarted(rest)
         # User code may kill its supervisor before that has told us anything; then the program counts as killed.
-        program.pid = int(rest or 0)
+        program.pid = int(rest) if rest else program.supervisor
         if not program.ended.done():
             RUNNING.add(program)
         return program
@@ -153,13 +171,16 @@ class Supervised:
         await self.kill()
 
     async def _tell(self, launch: Launch) -> None:
+        """Send the launch.
+
+        Raises:
+            ConnectionError: The supervisor was killed before; nothing has begun.
+        """
         data = launch.encode()
         fds = [launch.fds[target] for target in range(len(launch.fds))]
-        # A supervisor that was killed says so by the end of the channel.
-        with contextlib.suppress(ConnectionError):
-            sent = socket.send_fds(self._channel, [data[:65536]], fds)
-            if sent < len(data):
-                await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
+        sent = socket.send_fds(self._channel, [data[:65536]], fds)
+        if sent < len(data):
+            await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
 
     def _news(self) -> None:
         """Take what the supervisor reports."""
@@ -220,7 +241,7 @@ class Supervised:
 
     def signal(self, number: int) -> None:
         """Send a signal to the program itself, if it still runs."""
-        if not self.pid or self.ended.done():
+        if self.ended.done():
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
