@@ -40,7 +40,7 @@ async def provider(home: Path) -> AsyncIterator[LocalProvider]:
 
 def left_in(home: Path) -> list[str]:
     """Return what sandboxes have left on disk, in control groups and among the mounts."""
-    directories = [path.name for path in (home / "sandboxes").iterdir() if path.name != "locks"]
+    directories = [path.name for path in (home / "sandboxes").glob("*") if path.name != "locks"]
     groups = [str(path) for name in directories for path in Path("/sys/fs/cgroup").glob(f"*/orchestrion/{name}")]
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(home) in line]
     return directories + groups + mounts
