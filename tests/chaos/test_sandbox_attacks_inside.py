@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from orchestrion.core.errors import SandboxError
 from orchestrion.sandbox.local import LocalProvider
 from orchestrion.sandbox.protocols import Sandbox, SandboxSpec
 
@@ -25,7 +23,7 @@ for place in glob.glob("/proc/[0-9]*"):
         for line in open(f"{place}/maps"):
             area, rights = line.split()[:2]
             start, end = (int(number, 16) for number in area.split("-"))
-            if rights[0] == "r" and end - start < 1 << 28:
+            if rights[:2] == "rw" and end - start < 1 << 28:
                 memory.seek(start)
                 try:
                     print(*re.findall(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", memory.read(end - start)))
@@ -73,7 +71,6 @@ async def test_nobody_inside_sees_the_access_token(sandbox: Sandbox, request: py
 
 async def test_whoever_kills_all_harms_only_themselves(sandbox: Sandbox, request: pytest.FixtureRequest) -> None:
     for user in _users(sandbox, request):
-        with contextlib.suppress(SandboxError):  # what watches over the command may have died first
-            await sandbox.run_command("kill -9 -1", user=user, timeout=5)
+        await sandbox.run_command("kill -9 -1", user=user, timeout=5)
         assert (await sandbox.run_command("echo lives", user=user, timeout=30)).stdout == "lives\n"
     assert (await sandbox.run_code("print(40 + 2)", timeout=60)).stdout == "42\n"

@@ -73,7 +73,8 @@ async def in_a_terminal(sandbox: Sandbox, begun: asyncio.Event) -> object:
     async for event in terminal.events():
         if isinstance(event, ProcessOutput):
             seen += event.data
-        if b"\nbegun" in seen:
+        # The shell may read the line before or after it prompts; what it was sent says `begun;`.
+        if b"begun\r\n" in seen:
             begun.set()
     return seen
 

@@ -18,7 +18,7 @@ from orchestrion.sandbox.local import LocalProvider, cradle
 from orchestrion.sandbox.local import provider as provider_module
 from orchestrion.sandbox.protocols import SandboxSpec
 
-LIVES, TURNS = 200, 30
+LIVES, AT_ONCE, TURNS = 200, 4, 30
 GROWTH = 24 * MIB
 
 
@@ -100,9 +100,13 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await made.provider.aclose()
 
 
+@pytest.mark.timeout(300)
 async def test_lives(world: World) -> None:
-    for _ in range(LIVES):
-        await one_life(world.provider)
+    async def some() -> None:
+        for _ in range(LIVES // AT_ONCE):
+            await one_life(world.provider)
+
+    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
     await world.assert_clean()
     assert len(world.ids) >= LIVES
     await world.assert_gone()

@@ -83,7 +83,7 @@ n = 0
 try:
     while True:
         if os.fork() == 0:
-            while True: pass
+            while True: signal.pause()
         n += 1
 except OSError:
     pass

@@ -39,7 +39,7 @@ async def work(sandboxes: Sandboxes, workspace: Path, number: int) -> Sandbox:
     return sandbox
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 async def test_thirty_at_once(tmp_path: Path, record_property: pytest.RecordProperty) -> None:
     if free_memory() < MEMORY:
         pytest.skip("this machine has less than 6 GiB of memory to spare")
