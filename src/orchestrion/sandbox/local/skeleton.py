@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrion.sandbox.local.launcher.identity import USER
 from orchestrion.sandbox.local.places import remove_tree
 
-_VERSION = 1
+_VERSION = 2
 _USR_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DIRECTORIES = (
     "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr",
@@ -136,7 +136,8 @@ def _fill(root: Path, mounts: list[str], gives: bool) -> None:
     for name, text in etc_files().items():
         _write(root / "etc" / name, text)
     (root / "etc" / "sudoers").chmod(0o440)
-    (root / "etc" / "shadow").chmod(0o600)
+    # An ordinary user's sandbox has that user alone, who would be its owner.
+    (root / "etc" / "shadow").chmod(0o600 if os.geteuid() == 0 else 0)
     _fill_home(root / "home" / "user", gives)
     _write(root / "root" / ".bashrc", _HOME_FILES[".bashrc"])
 

@@ -62,7 +62,7 @@ def mount_parts(mounts: list[list[str]]) -> None:
 
 
 def mount_own(plan: dict[str, Any]) -> None:
-    """Mount what a sandbox's purpose decides: its workspace, its shared memory; and whether setuid bits count."""
+    """Mount what a sandbox's purpose decides: its workspace, its shared memory; and what only root may do."""
     kernel.attach(plan["workspace"] or "rw/workspace", f"{ROOT}/workspace", ATTR_NOSUID | ATTR_NODEV)
     size = f"size={plan['tmp_bytes']},mode=1777,nr_inodes=65536"
     kernel.mount("tmpfs", f"{ROOT}/dev/shm", "tmpfs", NOSUID | NODEV, size)  # noqa: S108 - inside
@@ -73,6 +73,7 @@ def mount_own(plan: dict[str, Any]) -> None:
     else:
         for target in (ROOT, f"{ROOT}/usr"):
             kernel.restrict(target, ATTR_NOSUID)
+        kernel.restrict(f"{ROOT}/dev", ATTR_RDONLY)
 
 
 def mount_devices(owner: int, own_terminals: bool) -> None:
