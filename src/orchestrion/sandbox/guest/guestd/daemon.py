@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import VERSION, execute
@@ -48,6 +49,8 @@ _TICK = 0.3
 _THREADS = 4
 _SETTLE_SECONDS, _SETTLE_ROUNDS = 0.05, 20
 _WORKSPACE = "/workspace"
+# Outside a sandbox the kernel counts every process that its user has on the machine: more than there can be.
+_ANY_NUMBER = 1 << 22
 
 
 class Daemon:
@@ -200,6 +203,8 @@ def main(given: Sequence[str] | None = None) -> None:
             config.update(json.load(file))
     else:
         config.allow_root = True
+    if not config.isolated:
+        config.limits = replace(config.limits, processes=_ANY_NUMBER)
     if arguments.token:
         config.token = arguments.token
     listener = None
