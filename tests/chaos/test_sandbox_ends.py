@@ -22,7 +22,9 @@ TREE = "(setsid sleep 7777 &) ; setsid sh -c 'sleep 7777 & exec sleep 7777' & sl
 
 async def running(sandbox: Sandbox, mark: str) -> int:
     """Count the processes whose command line has `mark`, without those that count."""
-    counted = await sandbox.run_command(f"pgrep -fc '[{mark[0]}]{mark[1:]}'")
+    # A bare machine has no `pgrep`.
+    look = f"grep -la '[{mark[0]}]{mark[1:]}' /proc/[0-9]*/cmdline 2>/dev/null | wc -l"
+    counted = await sandbox.run_command(look)
     return int(counted.stdout)
 
 

@@ -162,6 +162,10 @@ async def test_a_killed_daemon_that_nobody_wants_again_leaves_no_trace(
 # A daemon that hangs
 
 
+# A bare machine has no `pgrep`.
+SLEEPERS = "grep -la '[7]777' /proc/[0-9]*/cmdline 2>/dev/null"
+
+
 async def test_a_daemon_that_hangs(sandboxes: Sandboxes, workspace: Path, home: Path) -> None:
     sandbox = (await sandboxes.acquire(SES, workspace)).sandbox
     await sandbox.files.write("/home/user/kept", b"kept")
@@ -182,7 +186,7 @@ async def test_a_daemon_that_hangs(sandboxes: Sandboxes, workspace: Path, home: 
             os.kill(pid, signal.SIGCONT)
     again = await sandboxes.acquire(SES, workspace)
     assert await again.sandbox.files.read_bytes("/home/user/kept") == b"kept"
-    assert (await again.sandbox.run_command("pgrep -fc '[s]leep 7777'")).stdout == "0\n"
+    assert (await again.sandbox.run_command(f"{SLEEPERS} | wc -l")).stdout == "0\n"
 
 
 # The host process
@@ -218,7 +222,7 @@ async def test_a_host_that_is_killed(sandboxes: Sandboxes, workspace: Path, home
     assert (acquired.how, acquired.sandbox.id) == ("reused", sandbox_id)
 
     async def quiet() -> None:
-        while (await acquired.sandbox.run_command("pgrep -f '[s]leep 7777'")).stdout:
+        while (await acquired.sandbox.run_command(SLEEPERS)).stdout:
             await asyncio.sleep(0.05)
 
     await asyncio.wait_for(quiet(), PROMPT)

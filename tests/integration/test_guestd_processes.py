@@ -37,7 +37,7 @@ async def test_output_and_exit_codes(daemon: Guest) -> None:
 
 async def test_variables_directory_and_session(daemon: Guest) -> None:
     process = {"envs": {"A": "1 2", "HOME": "/elsewhere"}, "cwd": "/usr"}
-    done = await daemon.run("echo $A $HOME $USER; pwd; umask; ps -o sid= -p $$; echo $$", process=process)
+    done = await daemon.run("echo $A $HOME $USER; pwd; umask; cut -d' ' -f6 /proc/$$/stat; echo $$", process=process)
     lines = done.output["stdout"].decode().split("\n")
     assert lines[:3] == ["1 2 /elsewhere user", "/usr", "0022"]
     assert lines[3].strip() == lines[4].strip()

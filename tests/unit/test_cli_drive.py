@@ -163,12 +163,14 @@ async def test_the_second_request_leaves_at_once_but_an_echo_does_not(monkeypatc
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_signals_ask_to_stop(number: signal.Signals) -> None:
+    kept = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under `nohup`
     stop = Stop()
     stop.listen()
     signal.raise_signal(number)
     await asyncio.wait_for(stop.wait(), 5)
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().remove_signal_handler(each)
+    signal.signal(signal.SIGHUP, kept)
 
 
 async def test_guarded_work_is_given_up_and_cleans_up() -> None:
