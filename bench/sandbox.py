@@ -148,6 +148,8 @@ async def _made(sandboxes: Sandboxes) -> AsyncGenerator[Sandbox, None]:
 async def _calls(sandboxes: Sandboxes) -> list[Figure]:
     """Measure the smallest command and the smallest cell."""
     async with _made(sandboxes) as one:
+        await one.run_command("true")
+        await asyncio.sleep(SETTLE)  # a sandbox in use, not one that is still getting ready
         command = await _median_ms(lambda: one.run_command("true"), CALLS)
         await one.run_code("x = 1")
         cell = await _median_ms(lambda: one.run_code("x + 1"), CALLS)
